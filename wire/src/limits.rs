@@ -1,0 +1,48 @@
+//! Every maximum of the protocol, in one place.
+//!
+//! A server checks each of these before it allocates, loops or copies; a client stays below them by
+//! splitting. They are part of the protocol: `docs/protocol.md` lists them.
+
+/// Payload bytes of one data request or answer.
+pub const MAX_PAYLOAD: usize = 1 << 20;
+
+/// Bytes that a body may have beside its payload: addresses, counts, batch item headers.
+pub const MAX_OVERHEAD: usize = 128 << 10;
+
+/// Bytes of one frame's body.
+pub const MAX_BODY: usize = MAX_PAYLOAD + MAX_OVERHEAD;
+
+/// Bytes of a body before the handshake is done.
+pub const MAX_HELLO: usize = 512;
+
+/// Bytes of a control body (postcard) after the handshake.
+pub const MAX_CONTROL: usize = 64 << 10;
+
+/// Ranges in one vectored request.
+pub const MAX_RANGES: usize = 4096;
+
+/// Items in one batch.
+pub const MAX_BATCH: usize = 4096;
+
+/// Bytes that one fill, copy or checksum may touch; a client splits longer ones.
+pub const MAX_SPAN: u64 = 64 << 20;
+
+/// Bytes of the sentence in an error answer.
+pub const MAX_MESSAGE: usize = 512;
+
+/// Unanswered modifying requests a client may have on one connection: the server remembers the
+/// answers of this many, so that a retry after a broken connection finds its first answer.
+pub const MAX_UNANSWERED: usize = 128;
+
+/// Answers larger than this are not remembered for a retry: the retry learns `ResultLost`.
+pub const MAX_REMEMBERED_ANSWER: usize = 64 << 10;
+
+/// Bytes of a cluster name.
+pub const MAX_CLUSTER_NAME: usize = 40;
+
+/// Servers in one cluster.
+pub const MAX_SERVERS: u32 = 256;
+
+const _: () = assert!(MAX_RANGES * 16 + 8 <= MAX_OVERHEAD);
+const _: () = assert!(MAX_BATCH * 32 <= MAX_OVERHEAD);
+const _: () = assert!(MAX_BODY <= u32::MAX as usize);

@@ -1,0 +1,107 @@
+//! What must fit together: the count of servers, the size of the whole space, the schedule of
+//! snapshots and the endpoints of all processes. Each check takes only what it needs, so that it
+//! speaks even when other values are wrong.
+
+use std::collections::BTreeMap;
+
+use crate::check::BLOCK_BYTES;
+use crate::config::Snapshot;
+use crate::endpoint::Endpoint;
+use crate::written::{Entry, Written};
+
+/// Leaves headroom below 2^63, so that an address plus the length of a request cannot overflow.
+const SPACE_BYTES_MAX: u64 = 1 << 60;
+
+/// Notes in `written` what does not fit; a value that is wrong by itself is passed as none.
+pub(crate) fn check_together(written: &mut Written, k: Option<u64>, n: Option<u32>, snapshot: Option<&Snapshot>) {
+    if let Some(n) = n {
+        check_count(written, n);
+    }
+    if let (Some(k), Some(n)) = (k, n) {
+        check_space(written, k, n);
+    }
+    if let Some(snapshot) = snapshot {
+        check_master(written, snapshot.master);
+        if snapshot.every.is_some() {
+            check_snapshotters(written);
+        }
+    }
+    check_duplicates(written);
+}
+
+fn check_count(written: &mut Written, n: u32) {
+    let listed = written.servers.len();
+    if listed == n as usize {
+        return;
+    }
+    let text = match listed {
+        0 => format!("{n} servers, but the file lists none: write [[server]] once for each"),
+        _ => format!(
+            "{n} servers, but the file lists {listed} [[server]]: write n = {listed}, or correct \
+             the list"
+        ),
+    };
+    refuse_key(written, "cluster.n", text);
+}
+
+fn check_space(written: &mut Written, k: u64, n: u32) {
+    let space = k.checked_mul(u64::from(n));
+    if space.is_none_or(|space| space > SPACE_BYTES_MAX) {
+        let most = SPACE_BYTES_MAX / u64::from(n) / BLOCK_BYTES * BLOCK_BYTES;
+        let text = format!("{k} bytes on each of {n} servers are more than 2^60 in all: write at most {most}");
+        refuse_key(written, "cluster.k", text);
+    }
+}
+
+fn check_master(written: &mut Written, master: u32) {
+    let listed = written.servers.len();
+    if listed > 0 && master as usize >= listed {
+        let text = format!("{master} is no server: ids are 0 to {}", listed - 1);
+        refuse_key(written, "snapshot.master", text);
+    }
+}
+
+fn check_snapshotters(written: &mut Written) {
+    for id in 0..written.servers.len() {
+        let server = &written.servers[id];
+        if server.snapshot.is_none() {
+            let line = server.line;
+            let text = "is missing, and snapshots are scheduled: write snapshot = \"host:port\", \
+                        or snapshot.every = \"off\"";
+            written.refuse_in_file(line, &format!("server.{id}.snapshot"), text);
+        }
+    }
+}
+
+fn check_duplicates(written: &mut Written) {
+    let mut taken: BTreeMap<String, String> = BTreeMap::new();
+    for (key, endpoint, entry) in endpoints(written) {
+        if let Some(by) = taken.get(endpoint.as_str()) {
+            let text = format!("{endpoint} is already {by}: give each process its own");
+            written.refuse(&key, &entry, text);
+        } else {
+            let line = entry.line.map_or(String::new(), |line| format!(" at line {line}"));
+            taken.insert(endpoint.to_string(), format!("{key}{line}"));
+        }
+    }
+}
+
+/// All endpoints that are right by themselves, with their keys, in the order of the file.
+fn endpoints(written: &Written) -> Vec<(String, Endpoint, Entry)> {
+    let mut endpoints = Vec::new();
+    for (id, server) in written.servers.iter().enumerate() {
+        for (name, entry) in [("address", &server.address), ("snapshot", &server.snapshot)] {
+            let Some(entry) = entry else { continue };
+            if let Ok(endpoint) = entry.value.endpoint() {
+                endpoints.push((format!("server.{id}.{name}"), endpoint, entry.clone()));
+            }
+        }
+    }
+    endpoints
+}
+
+/// Blames a key that was read, so that there is an entry for it.
+fn refuse_key(written: &mut Written, dotted: &str, text: String) {
+    let entry = written.entries[dotted].clone();
+    written.refuse(dotted, &entry, text);
+}

@@ -1,0 +1,348 @@
+//! The bytes of a segment: header, block table, and where each region lies.
+//!
+//! Layout version 1. Everything here is drawn in `docs/segment.md`, and a change of one is a change of both.
+//! All words are little-endian and naturally aligned; all are atomics, because another process may read or
+//! write any of them at any moment, and a reference to an atomic is the only one that allows for that.
+
+use std::mem::{offset_of, size_of};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use crate::error::ShmError;
+
+/// Version of the layout that this crate writes, and the only one that it reads.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Bytes of a block: the unit of atomicity, of the semaphore and of the shadow page. Also the page size.
+pub const BLOCK_BYTES: usize = 4096;
+
+/// Longest cluster name, in bytes: one byte of length and the name fill 64.
+pub const CLUSTER_NAME_MAX_BYTES: usize = 63;
+
+/// Largest k: 64 TiB. Far beyond any machine, and low enough that no sum of regions can overflow.
+pub const K_MAX_BYTES: u64 = 1 << 46;
+
+/// "MCOMPSEG", written last on creation: a segment without it was never finished.
+pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"MCOMPSEG");
+
+/// Bytes of the header page.
+pub(crate) const HEADER_BYTES: usize = 4096;
+
+/// Bytes of one entry of the block table: one cache line, so that two blocks never share one.
+pub(crate) const ENTRY_BYTES: usize = 64;
+
+/// Largest receive slot area that is believed, so that a damaged header cannot overflow a sum.
+const SLOTS_MAX_BYTES: u64 = 1 << 40;
+
+/// What the segment's life has come to, as its header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A server serves it, or died without a word.
+    Serving,
+    /// Its server stopped in good order.
+    Clean,
+    /// Purged or replaced: whoever still maps it must leave.
+    Retired,
+    /// A word that this version does not know; treat it like [`State::Retired`].
+    Unknown(u32),
+}
+
+impl State {
+    pub(crate) const SERVING: u32 = 1;
+    pub(crate) const CLEAN: u32 = 2;
+    pub(crate) const RETIRED: u32 = 3;
+
+    pub(crate) fn from_word(word: u32) -> State {
+        match word {
+            State::SERVING => State::Serving,
+            State::CLEAN => State::Clean,
+            State::RETIRED => State::Retired,
+            other => State::Unknown(other),
+        }
+    }
+}
+
+/// Values of the header's `gate` word.
+pub(crate) const GATE_OPEN: u32 = 0;
+pub(crate) const GATE_RESTORING: u32 = 1;
+
+/// Bit 0 of an entry's `flags`: a server died in the middle of a write to the block.
+pub(crate) const FLAG_TORN: u32 = 1;
+
+/// Value of an entry's `shadow_change` when the block was torn at the moment of the cut.
+pub(crate) const SHADOW_OF_TORN: u64 = u64::MAX;
+
+/// The header page.
+///
+/// The words that every write reads (`cut`, `hold`) have a cache line to themselves; those before it are
+/// written at open and at close, those after it only at creation.
+#[repr(C, align(4096))]
+pub(crate) struct Header {
+    pub(crate) magic: AtomicU64,
+    pub(crate) layout: AtomicU32,
+    pub(crate) state: AtomicU32,
+    pub(crate) gate: AtomicU32,
+    pub(crate) block_bytes: AtomicU32,
+    pub(crate) k_bytes: AtomicU64,
+    pub(crate) id: AtomicU32,
+    pub(crate) n: AtomicU32,
+    /// Length in the first byte, then the name, then zeros.
+    pub(crate) cluster: [AtomicU64; 8],
+    pub(crate) boot_id: [AtomicU64; 2],
+    pub(crate) segment_id: [AtomicU64; 2],
+    pub(crate) incarnation: AtomicU64,
+    pub(crate) config_epoch: AtomicU64,
+    pub(crate) pid: AtomicU32,
+    reserved_0: AtomicU32,
+    pub(crate) created_unix_ms: AtomicU64,
+    reserved_1: [AtomicU64; 3],
+    /// Epoch << 1 | a cut is active.
+    pub(crate) cut: AtomicU64,
+    /// The epoch whose answers are being held; 0 = none.
+    pub(crate) hold: AtomicU64,
+    reserved_2: [AtomicU64; 6],
+    pub(crate) directory: Directory,
+    reserved_3: [AtomicU64; 470],
+}
+
+/// Where the regions lie, as the header says it. A reader computes the same from k and compares.
+#[repr(C)]
+pub(crate) struct Directory {
+    pub(crate) table_offset: AtomicU64,
+    pub(crate) table_bytes: AtomicU64,
+    pub(crate) data_offset: AtomicU64,
+    pub(crate) data_bytes: AtomicU64,
+    pub(crate) slots_offset: AtomicU64,
+    pub(crate) slots_bytes: AtomicU64,
+    pub(crate) slot_count: AtomicU32,
+    pub(crate) slot_bytes: AtomicU32,
+    pub(crate) shadow_offset: AtomicU64,
+    pub(crate) shadow_bytes: AtomicU64,
+    pub(crate) file_bytes: AtomicU64,
+}
+
+/// One entry of the block table.
+///
+/// * `seq` is odd exactly while the bytes of the block may be in change, and only the holder of `sem` moves it.
+/// * `shadow_epoch` = e means: the shadow page holds the block as it was when the cut of epoch e was made. It
+///   never shrinks, and it is written after the page that it vouches for.
+/// * `change_epoch` is the epoch of the last modification, 0 when there was none since creation.
+/// * `shadow_change` is `change_epoch` at the moment of that cut, or `SHADOW_OF_TORN`.
+#[repr(C, align(64))]
+pub(crate) struct Entry {
+    pub(crate) sem: AtomicU32,
+    /// Receive slot + 1 of the write in progress. No version writes it yet.
+    writer: AtomicU32,
+    pub(crate) seq: AtomicU64,
+    pub(crate) shadow_epoch: AtomicU64,
+    pub(crate) change_epoch: AtomicU64,
+    pub(crate) shadow_change: AtomicU64,
+    /// Promised and accepted ballot of a replicated block. No version writes them yet.
+    ballot: AtomicU64,
+    accepted: AtomicU64,
+    pub(crate) flags: AtomicU32,
+    reserved: AtomicU32,
+}
+
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
+const _: () = assert!(size_of::<Entry>() == ENTRY_BYTES);
+const _: () = assert!(offset_of!(Header, cut) == 192);
+const _: () = assert!(offset_of!(Header, directory) == 256);
+
+/// What a server wants its segment to be: the part of the configuration that is fixed at creation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spec {
+    /// Name of the cluster: 1 to 63 ASCII letters, digits, `-` and `_`.
+    pub cluster: String,
+    /// Index of the server in the cluster, below `n`.
+    pub id: u32,
+    /// Number of servers of the cluster.
+    pub n: u32,
+    /// Bytes lent: a multiple of 4 KiB, above zero and at most [`K_MAX_BYTES`].
+    pub k_bytes: u64,
+}
+
+impl Spec {
+    /// Refuses what no segment can be.
+    pub(crate) fn check(&self) -> Result<(), ShmError> {
+        check_cluster(&self.cluster)?;
+        if self.id >= self.n {
+            return Err(ShmError::Spec(format!("server {} of {}: ids run from 0 to n - 1", self.id, self.n)));
+        }
+        if self.k_bytes == 0 || self.k_bytes > K_MAX_BYTES || !self.k_bytes.is_multiple_of(BLOCK_BYTES as u64) {
+            return Err(ShmError::Spec(format!(
+                "k = {} bytes: choose a multiple of {BLOCK_BYTES} from {BLOCK_BYTES} to {K_MAX_BYTES}",
+                self.k_bytes
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a cluster name that could not stand in a file name, or would make two names ambiguous.
+pub(crate) fn check_cluster(cluster: &str) -> Result<(), ShmError> {
+    let fits = (1..=CLUSTER_NAME_MAX_BYTES).contains(&cluster.len());
+    let plain = cluster.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+    if fits && plain {
+        return Ok(());
+    }
+    Err(ShmError::Spec(format!(
+        "cluster name {cluster:?}: use 1 to {CLUSTER_NAME_MAX_BYTES} ASCII letters, digits, - and _"
+    )))
+}
+
+/// Where each region lies in a segment of k bytes. In file order: header, table, data, slots, shadow.
+///
+/// * Every offset and length is a multiple of the page size.
+/// * Regions touch and do not overlap; the shadow is the last and ends the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Regions {
+    pub(crate) k_bytes: u64,
+    pub(crate) table_offset: u64,
+    pub(crate) table_bytes: u64,
+    pub(crate) data_offset: u64,
+    pub(crate) slots_offset: u64,
+    pub(crate) slots_bytes: u64,
+    pub(crate) slot_count: u32,
+    pub(crate) slot_bytes: u32,
+    pub(crate) shadow_offset: u64,
+    pub(crate) file_bytes: u64,
+}
+
+impl Regions {
+    /// The regions of a segment, or `None` when k or the slots are out of bounds.
+    pub(crate) fn new(k_bytes: u64, slot_count: u32, slot_bytes: u32) -> Option<Regions> {
+        let page = BLOCK_BYTES as u64;
+        if k_bytes == 0 || k_bytes > K_MAX_BYTES || !k_bytes.is_multiple_of(page) {
+            return None;
+        }
+        let slots_bytes = (u64::from(slot_count) * u64::from(slot_bytes)).next_multiple_of(page);
+        if slots_bytes > SLOTS_MAX_BYTES {
+            return None;
+        }
+        let table_bytes = (k_bytes / page * ENTRY_BYTES as u64).next_multiple_of(page);
+        let data_offset = HEADER_BYTES as u64 + table_bytes;
+        let slots_offset = data_offset + k_bytes;
+        let shadow_offset = slots_offset + slots_bytes;
+        Some(Regions {
+            k_bytes,
+            table_offset: HEADER_BYTES as u64,
+            table_bytes,
+            data_offset,
+            slots_offset,
+            slots_bytes,
+            slot_count,
+            slot_bytes,
+            shadow_offset,
+            file_bytes: shadow_offset + k_bytes,
+        })
+    }
+
+    /// Number of blocks.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.k_bytes / BLOCK_BYTES as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The offsets of docs/segment.md, by hand: a change of one must break this test.
+    #[test]
+    fn header_offsets_are_the_documented_ones() {
+        let offsets = [
+            (offset_of!(Header, magic), 0),
+            (offset_of!(Header, layout), 8),
+            (offset_of!(Header, state), 12),
+            (offset_of!(Header, gate), 16),
+            (offset_of!(Header, block_bytes), 20),
+            (offset_of!(Header, k_bytes), 24),
+            (offset_of!(Header, id), 32),
+            (offset_of!(Header, n), 36),
+            (offset_of!(Header, cluster), 40),
+            (offset_of!(Header, boot_id), 104),
+            (offset_of!(Header, segment_id), 120),
+            (offset_of!(Header, incarnation), 136),
+            (offset_of!(Header, config_epoch), 144),
+            (offset_of!(Header, pid), 152),
+            (offset_of!(Header, created_unix_ms), 160),
+            (offset_of!(Header, cut), 192),
+            (offset_of!(Header, hold), 200),
+            (offset_of!(Header, directory) + offset_of!(Directory, table_offset), 256),
+            (offset_of!(Header, directory) + offset_of!(Directory, table_bytes), 264),
+            (offset_of!(Header, directory) + offset_of!(Directory, data_offset), 272),
+            (offset_of!(Header, directory) + offset_of!(Directory, data_bytes), 280),
+            (offset_of!(Header, directory) + offset_of!(Directory, slots_offset), 288),
+            (offset_of!(Header, directory) + offset_of!(Directory, slots_bytes), 296),
+            (offset_of!(Header, directory) + offset_of!(Directory, slot_count), 304),
+            (offset_of!(Header, directory) + offset_of!(Directory, slot_bytes), 308),
+            (offset_of!(Header, directory) + offset_of!(Directory, shadow_offset), 312),
+            (offset_of!(Header, directory) + offset_of!(Directory, shadow_bytes), 320),
+            (offset_of!(Header, directory) + offset_of!(Directory, file_bytes), 328),
+        ];
+        for (is, documented) in offsets {
+            assert_eq!(is, documented);
+        }
+    }
+
+    #[test]
+    fn entry_offsets_are_the_documented_ones() {
+        let offsets = [
+            (offset_of!(Entry, sem), 0),
+            (offset_of!(Entry, writer), 4),
+            (offset_of!(Entry, seq), 8),
+            (offset_of!(Entry, shadow_epoch), 16),
+            (offset_of!(Entry, change_epoch), 24),
+            (offset_of!(Entry, shadow_change), 32),
+            (offset_of!(Entry, ballot), 40),
+            (offset_of!(Entry, accepted), 48),
+            (offset_of!(Entry, flags), 56),
+            (offset_of!(Entry, reserved), 60),
+        ];
+        for (is, documented) in offsets {
+            assert_eq!(is, documented);
+        }
+    }
+
+    #[test]
+    fn regions_of_64_mib_are_the_documented_ones() {
+        let regions = Regions::new(64 << 20, 0, 0).unwrap();
+        assert_eq!(regions.table_offset, 0x1000);
+        assert_eq!(regions.table_bytes, 1 << 20);
+        assert_eq!(regions.data_offset, 0x101000);
+        assert_eq!(regions.slots_offset, 0x4101000);
+        assert_eq!(regions.shadow_offset, 0x4101000);
+        assert_eq!(regions.file_bytes, 0x8101000);
+    }
+
+    #[test]
+    fn receive_slots_move_only_the_shadow() {
+        let without = Regions::new(1 << 20, 0, 0).unwrap();
+        let with = Regions::new(1 << 20, 3, 5000).unwrap();
+        assert_eq!(with.data_offset, without.data_offset);
+        assert_eq!(with.shadow_offset, without.shadow_offset + 16384);
+    }
+
+    #[test]
+    fn impossible_regions_are_refused() {
+        for k in [0, 1, 4095, 4097, K_MAX_BYTES + 4096, u64::MAX - 4095] {
+            assert_eq!(Regions::new(k, 0, 0), None, "k = {k}");
+        }
+        assert_eq!(Regions::new(4096, u32::MAX, u32::MAX), None);
+        assert!(Regions::new(K_MAX_BYTES, 0, 0).is_some());
+    }
+
+    #[test]
+    fn impossible_specs_are_refused() {
+        let spec = |cluster: &str, id, n, k_bytes| Spec { cluster: cluster.into(), id, n, k_bytes }.check().is_ok();
+        assert!(spec("demo-1_x", 2, 3, 4096));
+        assert!(spec(&"x".repeat(63), 0, 1, 4096));
+        assert!(!spec(&"x".repeat(64), 0, 1, 4096));
+        for cluster in ["", "a.b", "a/b", "ação", " "] {
+            assert!(!spec(cluster, 0, 1, 4096), "{cluster:?}");
+        }
+        assert!(!spec("demo", 3, 3, 4096));
+        assert!(!spec("demo", 0, 1, 4097));
+        assert!(!spec("demo", 0, 1, 0));
+    }
+}

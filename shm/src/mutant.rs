@@ -1,0 +1,34 @@
+//! Known wrong versions of the protocol, kept so that tests can prove that they would notice.
+//!
+//! A cut is easy to get almost right: the mistakes below survive hundreds of runs of a test that is not
+//! aimed at them. Each has a test that goes red on it. Without the feature `mutants` the
+//! switch is the constant `Mutant::None`; this crate's own tests set it on single segments instead.
+
+/// A deliberate mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// The protocol as specified.
+    None,
+    /// Writers keep no shadow page, and the reader of a cut copies blocks as they are now.
+    NaiveCopy,
+    /// The server does not hold the answers of operations that touched the new epoch. This crate behaves
+    /// as specified under it; the server asks.
+    ColourOnly,
+}
+
+/// The mistake that `MCOMP_MUTANT` asks for (`naive-copy` or `colour-only`), read once per process.
+#[cfg(feature = "mutants")]
+pub fn active() -> Mutant {
+    static ACTIVE: std::sync::OnceLock<Mutant> = std::sync::OnceLock::new();
+    *ACTIVE.get_or_init(|| match std::env::var("MCOMP_MUTANT").as_deref() {
+        Ok("naive-copy") => Mutant::NaiveCopy,
+        Ok("colour-only") => Mutant::ColourOnly,
+        _ => Mutant::None,
+    })
+}
+
+/// The mistake asked for: always none, because this build leaves the feature `mutants` out.
+#[cfg(not(feature = "mutants"))]
+pub const fn active() -> Mutant {
+    Mutant::None
+}

@@ -1,0 +1,252 @@
+//! How a server comes by its segment: it makes a new one, or takes over what its predecessor left.
+//!
+//! Steps that can race with another server or with a purge end in "look again" and not in an error: whoever has
+//! the lock of the file that the name leads to is the server, and all others find that out.
+
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FallocateFlags, fallocate, ftruncate};
+use rustix::io::Errno;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+
+use crate::error::ShmError;
+use crate::identity;
+use crate::image::{self, Image};
+use crate::layout::{BLOCK_BYTES, FLAG_TORN, Header, LAYOUT_VERSION, MAGIC, Regions, Spec, State};
+use crate::map::{Access, Map};
+use crate::object::{Object, Open};
+use crate::preflight;
+use crate::purge::pid_of;
+use crate::segment::{Opened, Segment};
+
+/// How long a held lock is waited for. A server that was just killed holds its lock until the kernel has taken its
+/// memory down, and a listing holds it for an instant.
+const LOCK_PATIENCE: Duration = Duration::from_millis(250);
+/// Between two looks at a held lock; the kernel offers no wait with a limit.
+const LOCK_LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// The epoch in which a new segment starts. 0 is left to mean "never".
+const FIRST_EPOCH: u64 = 1;
+
+impl Segment {
+    /// Opens the segment of this specification to serve it: takes over the one that exists, or creates it.
+    ///
+    /// Nothing is served or changed before every field of an existing segment has been checked. Each block that a
+    /// killed server left half written is marked torn and refused until it is wholly written.
+    ///
+    /// # Errors
+    /// [`ShmError::Spec`], [`ShmError::Full`] and [`ShmError::Mismatch`] are for the operator; [`ShmError::Busy`]
+    /// names the server that has it.
+    pub fn open(spec: &Spec) -> Result<(Segment, Opened), ShmError> {
+        spec.check()?;
+        let give_up = Instant::now() + LOCK_PATIENCE;
+        loop {
+            let attempt = match Object::open(&spec.cluster, spec.id, Open::ReadWrite) {
+                Ok(object) => open_existing(spec, object, give_up)?,
+                Err(ShmError::Missing { .. }) => create(spec)?,
+                Err(error) => return Err(error),
+            };
+            if let Some(opened) = attempt {
+                return Ok(opened);
+            }
+        }
+    }
+}
+
+/// Takes an existing file over; `None` means look again.
+fn open_existing(spec: &Spec, object: Object, give_up: Instant) -> Result<Option<(Segment, Opened)>, ShmError> {
+    if !object.lock()? {
+        if Instant::now() >= give_up {
+            return Err(ShmError::Busy { pid: pid_of(&object), path: object.path });
+        }
+        std::thread::sleep(LOCK_LOOK_AGAIN);
+        return Ok(None);
+    }
+    if !object.is_current()? {
+        return Ok(None);
+    }
+    let image = read_image(&object)?;
+    if image.is_unfinished() || image.state() == State::Retired {
+        // Its creation or its removal was cut short. We hold the lock, so nobody is at it.
+        object.unlink()?;
+        return Ok(None);
+    }
+    let regions = image.verify(&object.path, object.file_bytes()?, &spec.cluster, spec.id)?;
+    image::same(&object.path, "k", image.k_bytes(), spec.k_bytes)?;
+    image::same(&object.path, "n", image.n(), spec.n)?;
+    take_over(object, regions).map(Some)
+}
+
+fn read_image(object: &Object) -> Result<Image, ShmError> {
+    Image::read(&object.file).map_err(|source| ShmError::Io { action: "read", path: object.path.clone(), source })
+}
+
+/// Makes a segment that has passed all checks ours.
+///
+/// The data pages exist, so their first touch costs a soft fault of well under a microsecond; only the table,
+/// which is walked anyway, is put into the page tables here. That keeps a restart short at any k.
+fn take_over(object: Object, regions: Regions) -> Result<(Segment, Opened), ShmError> {
+    let map = map_object(&object, regions)?;
+    populate(&map, &object, 0, regions.data_offset)?;
+    let header = map.header();
+    let clean = header.state.load(Relaxed) == State::CLEAN;
+    let (interrupted, torn) = settle_blocks(&map);
+    end_old_cut(header);
+    let incarnation = header.incarnation.load(Relaxed).saturating_add(1).max(identity::unix_ms());
+    header.incarnation.store(incarnation, SeqCst);
+    header.pid.store(std::process::id(), Relaxed);
+    header.state.store(State::SERVING, SeqCst);
+    let segment = Segment::new(map, object, torn);
+    segment.punch_shadow()?;
+    Ok((segment, Opened::TakenOver { clean, interrupted }))
+}
+
+/// Clears what the dead server's threads held, and finds the blocks that they left half written. Returns how many
+/// of those there are, and how many blocks are torn in all.
+///
+/// The lock of the file proves that no other server lives, so every semaphore is free and every odd `seq` is the
+/// trace of a death. The bytes of such a block are partly old and partly new; until there is a record of what was
+/// being written, nothing can finish it, so it is marked. The mark is set before `seq` becomes even: dying here
+/// leaves the block odd, and the next server finds it again.
+fn settle_blocks(map: &Map) -> (u64, u64) {
+    let (mut interrupted, mut torn) = (0, 0);
+    for block in 0..map.regions().blocks() {
+        let entry = map.entry(block);
+        entry.sem.store(0, Relaxed);
+        let seq = entry.seq.load(Relaxed);
+        if seq % 2 == 1 {
+            entry.flags.fetch_or(FLAG_TORN, Relaxed);
+            entry.seq.store(seq.wrapping_add(1), Release);
+            interrupted += 1;
+        }
+        torn += u64::from(entry.flags.load(Relaxed) & FLAG_TORN != 0);
+    }
+    (interrupted, torn)
+}
+
+/// A cut does not outlive its server: the epoch moves, so that its reader finds itself superseded.
+fn end_old_cut(header: &Header) {
+    let cut = header.cut.load(Relaxed);
+    if cut & 1 == 1 {
+        header.cut.store(((cut >> 1) + 1) << 1, SeqCst);
+    }
+    header.hold.store(0, SeqCst);
+}
+
+/// Creates the segment; `None` means that another was faster: look again.
+fn create(spec: &Spec) -> Result<Option<(Segment, Opened)>, ShmError> {
+    let boot_id = identity::boot_id()?;
+    let regions = Regions::new(spec.k_bytes, 0, 0)
+        .unwrap_or_else(|| unreachable!("the specification was checked: k = {}", spec.k_bytes));
+    preflight::check(regions.shadow_offset)?;
+    let object = match Object::open(&spec.cluster, spec.id, Open::New) {
+        Err(ShmError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),
+        opened => opened?,
+    };
+    if !object.lock()? || !object.is_current()? {
+        return Ok(None);
+    }
+    match allocate_and_map(&object, regions) {
+        Ok(map) => {
+            write_header(map.header(), spec, &regions, boot_id);
+            Ok(Some((Segment::new(map, object, 0), Opened::Created)))
+        }
+        Err(error) => {
+            // The error that says why is the one to report; a leftover is removed by the next server.
+            let _ = object.unlink();
+            Err(error)
+        }
+    }
+}
+
+/// Gives the file its size, everything but the shadow area its memory, and maps it.
+fn allocate_and_map(object: &Object, regions: Regions) -> Result<Map, ShmError> {
+    allocate(object, 0, regions.shadow_offset)?;
+    ftruncate(&object.file, regions.file_bytes).map_err(|errno| ShmError::io("size", &object.path, errno))?;
+    let map = map_object(object, regions)?;
+    populate(&map, object, 0, regions.shadow_offset)?;
+    Ok(map)
+}
+
+fn map_object(object: &Object, regions: Regions) -> Result<Map, ShmError> {
+    Map::new(&object.file, regions, Access::ReadWrite).map_err(|source| ShmError::Io {
+        action: "map",
+        path: object.path.clone(),
+        source,
+    })
+}
+
+/// Reserves memory for a range of the file, all or nothing. `ftruncate` alone would succeed on a full /dev/shm,
+/// and the process would die of SIGBUS at the first touch.
+pub(crate) fn allocate(object: &Object, offset: u64, len_bytes: u64) -> Result<(), ShmError> {
+    loop {
+        match fallocate(&object.file, FallocateFlags::empty(), offset, len_bytes) {
+            Ok(()) => return Ok(()),
+            Err(Errno::INTR) => {}
+            Err(Errno::NOSPC | Errno::NOMEM) => return Err(preflight::full(len_bytes)),
+            Err(errno) => return Err(ShmError::io("allocate", &object.path, errno)),
+        }
+    }
+}
+
+pub(crate) fn populate(map: &Map, object: &Object, offset: u64, len_bytes: u64) -> Result<(), ShmError> {
+    map.populate(offset, len_bytes).map_err(|source| ShmError::Io {
+        action: "populate",
+        path: object.path.clone(),
+        source,
+    })
+}
+
+/// Fills the header of a new segment; the magic comes last, so that a header with it is complete.
+fn write_header(header: &Header, spec: &Spec, regions: &Regions, boot_id: [u8; 16]) {
+    let now_unix_ms = identity::unix_ms();
+    header.layout.store(LAYOUT_VERSION, Relaxed);
+    header.block_bytes.store(BLOCK_BYTES as u32, Relaxed);
+    header.k_bytes.store(spec.k_bytes, Relaxed);
+    header.id.store(spec.id, Relaxed);
+    header.n.store(spec.n, Relaxed);
+    store_bytes(&header.cluster, &cluster_field(&spec.cluster));
+    store_bytes(&header.boot_id, &boot_id);
+    store_bytes(&header.segment_id, uuid::Uuid::new_v4().as_bytes());
+    header.incarnation.store(now_unix_ms.max(1), Relaxed);
+    header.config_epoch.store(FIRST_EPOCH, Relaxed);
+    header.pid.store(std::process::id(), Relaxed);
+    header.created_unix_ms.store(now_unix_ms, Relaxed);
+    header.cut.store(FIRST_EPOCH << 1, Relaxed);
+    write_directory(header, regions);
+    header.state.store(State::SERVING, Relaxed);
+    header.magic.store(MAGIC, SeqCst);
+}
+
+fn write_directory(header: &Header, regions: &Regions) {
+    let directory = &header.directory;
+    directory.table_offset.store(regions.table_offset, Relaxed);
+    directory.table_bytes.store(regions.table_bytes, Relaxed);
+    directory.data_offset.store(regions.data_offset, Relaxed);
+    directory.data_bytes.store(regions.k_bytes, Relaxed);
+    directory.slots_offset.store(regions.slots_offset, Relaxed);
+    directory.slots_bytes.store(regions.slots_bytes, Relaxed);
+    directory.slot_count.store(regions.slot_count, Relaxed);
+    directory.slot_bytes.store(regions.slot_bytes, Relaxed);
+    directory.shadow_offset.store(regions.shadow_offset, Relaxed);
+    directory.shadow_bytes.store(regions.k_bytes, Relaxed);
+    directory.file_bytes.store(regions.file_bytes, Relaxed);
+}
+
+/// The name as the header holds it: its length in one byte, then its bytes, then zeros.
+fn cluster_field(cluster: &str) -> [u8; 64] {
+    let mut field = [0; 64];
+    field[0] = cluster.len() as u8;
+    field[1..=cluster.len()].copy_from_slice(cluster.as_bytes());
+    field
+}
+
+/// Stores bytes into words; both have the same size.
+fn store_bytes(words: &[AtomicU64], bytes: &[u8]) {
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    assert!(rest.is_empty() && chunks.len() == words.len(), "{} bytes into {} words", bytes.len(), words.len());
+    for (word, chunk) in words.iter().zip(chunks) {
+        word.store(u64::from_le_bytes(*chunk), Relaxed);
+    }
+}

@@ -1,0 +1,303 @@
+//! The client's end of a connection: handshake, deadline on every wait, one call after another or
+//! many in flight.
+//!
+//! Used by the client library, the snapshot processes and the command line. It does not reconnect
+//! and does not retry: whoever owns it knows whether that is safe.
+
+use std::io::{self, IoSlice, Write};
+use std::time::{Duration, Instant};
+
+use mcomp_wire::control::{self, Hello, Welcome, features};
+use mcomp_wire::{FrameError, Header, Kind, Malformed, Status, flags, limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::frame::{Inbox, Received};
+use crate::{Endpoint, Stream};
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeouts {
+    /// For the connection and its handshake.
+    pub connect: Duration,
+    /// For each answer.
+    pub request: Duration,
+}
+
+/// What the handshake agreed on.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// The server's answer.
+    pub welcome: Welcome,
+    /// Whether bodies carry a checksum.
+    pub checksum: bool,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Nobody answers there, or not in time.
+    #[error("{endpoint} does not answer: {source}")]
+    Unreachable {
+        /// Where.
+        endpoint: Endpoint,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// Somebody answers, and says no.
+    #[error("{endpoint} refused: {message}")]
+    Refused {
+        /// Where.
+        endpoint: Endpoint,
+        /// The reason as a code.
+        status: Status,
+        /// The reason as a sentence.
+        message: String,
+    },
+    /// Whoever answers does not speak this protocol.
+    #[error("{endpoint} is not an mcomp server of this version: {message}")]
+    Protocol {
+        /// Where.
+        endpoint: Endpoint,
+        /// What was wrong with its answer.
+        message: String,
+    },
+}
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The deadline passed. The request may have been done.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The connection broke. The request may have been done.
+    #[error("connection lost: {0}")]
+    Lost(#[from] io::Error),
+    /// The answer is not a frame of this protocol. The request may have been done.
+    #[error("{0}")]
+    Frame(#[from] FrameError),
+    /// The answer has the wrong shape. The request may have been done.
+    #[error("unexpected answer: {0}")]
+    Answer(String),
+    /// The server said no: the request had no effect.
+    #[error("{message}")]
+    Refused {
+        /// The reason as a code.
+        status: Status,
+        /// The reason as a sentence.
+        message: String,
+    },
+}
+
+impl From<Malformed> for CallError {
+    fn from(error: Malformed) -> CallError {
+        CallError::Answer(error.to_string())
+    }
+}
+
+/// A connection after its handshake. After any error but [`CallError::Refused`] it is of no more use.
+#[derive(Debug)]
+pub struct Connection {
+    stream: Stream,
+    inbox: Inbox,
+    out: Vec<u8>,
+    greeting: Greeting,
+    timeouts: Timeouts,
+    next_id: u64,
+}
+
+impl Connection {
+    /// Connects and shakes hands. `hello.features` are what this side would like.
+    pub fn open(endpoint: &Endpoint, hello: &Hello, timeouts: Timeouts) -> Result<Connection, ConnectError> {
+        let unreachable = |source| ConnectError::Unreachable { endpoint: endpoint.clone(), source };
+        let stream = Stream::connect(endpoint, timeouts.connect).map_err(unreachable)?;
+        stream.set_timeout(Some(timeouts.connect)).map_err(unreachable)?;
+        let mut connection = Connection {
+            stream,
+            inbox: Inbox::new(limits::MAX_BODY),
+            out: Vec::new(),
+            greeting: Greeting {
+                welcome: Welcome {
+                    server: hello.server,
+                    block_size: 0,
+                    config_epoch: 0,
+                    incarnation: 0,
+                    segment: uuid::Uuid::nil(),
+                    features: 0,
+                    resumed: false,
+                    auth: Vec::new(),
+                },
+                checksum: false,
+            },
+            timeouts: Timeouts { request: timeouts.connect, ..timeouts },
+            next_id: 0,
+        };
+        let welcome: Welcome = connection.call(Kind::Hello, hello).map_err(|error| handshake_error(endpoint, error))?;
+        connection.greeting = Greeting { checksum: welcome.features & features::CHECKSUM != 0, welcome };
+        connection.set_request_timeout(timeouts.request).map_err(unreachable)?;
+        Ok(connection)
+    }
+
+    /// What the handshake agreed on.
+    pub fn greeting(&self) -> &Greeting {
+        &self.greeting
+    }
+
+    /// Changes how long later calls wait for an answer.
+    pub fn set_request_timeout(&mut self, timeout: Duration) -> io::Result<()> {
+        self.timeouts.request = timeout;
+        self.stream.set_timeout(Some(timeout.max(Duration::from_millis(1))))
+    }
+
+    /// One control request and its answer.
+    pub fn call<Q: Serialize, A: DeserializeOwned>(&mut self, kind: Kind, request: &Q) -> Result<A, CallError> {
+        let (_, answer) = self.call_raw(kind, &control::encode(request))?;
+        Ok(control::decode(answer)?)
+    }
+
+    /// One request and its answer, as bytes.
+    pub fn call_raw(&mut self, kind: Kind, body: &[u8]) -> Result<(Header, &[u8]), CallError> {
+        let id = self.start(kind, body)?;
+        let deadline = Instant::now() + self.timeouts.request;
+        let received = self.receive(deadline)?;
+        if received.header.request_id != id || received.header.kind != kind as u8 {
+            return Err(CallError::Answer(format!("expected {kind} {id}, got {}", received.header)));
+        }
+        Ok((received.header, self.inbox.body(&received)))
+    }
+
+    /// Sends a request whose answers are taken with [`Connection::next_answer`].
+    pub fn start(&mut self, kind: Kind, body: &[u8]) -> Result<u64, CallError> {
+        self.next_id += 1;
+        let header = self.header(kind, self.next_id).for_body(body, self.greeting.checksum);
+        self.send(header, &[body])?;
+        Ok(self.next_id)
+    }
+
+    /// Waits for the next frame of an answer; `Header::has_more` tells whether it is the last.
+    pub fn next_answer(&mut self) -> Result<(Header, &[u8]), CallError> {
+        let received = self.receive(Instant::now() + self.timeouts.request)?;
+        Ok((received.header, self.inbox.body(&received)))
+    }
+
+    /// A request header that lives in the epoch of the handshake.
+    pub fn header(&self, kind: Kind, request_id: u64) -> Header {
+        let config_epoch = self.greeting.welcome.config_epoch;
+        Header { kind: kind as u8, request_id, config_epoch, ..Header::default() }
+    }
+
+    /// Sends a finished header and its body, in parts, with as few system calls as the kernel takes.
+    pub fn send(&mut self, header: Header, parts: &[&[u8]]) -> Result<(), CallError> {
+        let size: usize = parts.iter().map(|part| part.len()).sum();
+        debug_assert_eq!(size, header.length as usize);
+        // Below this, gathering costs less than a vectored write.
+        const COPIED: usize = 4096 + 64;
+        self.out.clear();
+        self.out.extend_from_slice(&header.emit());
+        if size <= COPIED {
+            for part in parts {
+                self.out.extend_from_slice(part);
+            }
+            write_all(&mut self.stream, &mut [IoSlice::new(&self.out)])
+        } else {
+            let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len() + 1);
+            slices.push(IoSlice::new(&self.out));
+            slices.extend(parts.iter().map(|part| IoSlice::new(part)));
+            write_all(&mut self.stream, &mut slices)
+        }
+        .map_err(|error| self.explain(error))
+    }
+
+    /// Sends bytes that are already frames.
+    pub fn send_frames(&mut self, frames: &[u8]) -> Result<(), CallError> {
+        write_all(&mut self.stream, &mut [IoSlice::new(frames)]).map_err(|error| self.explain(error))
+    }
+
+    /// Waits until `deadline` for the next frame, and refuses it if it says no.
+    pub fn receive(&mut self, deadline: Instant) -> Result<Received, CallError> {
+        let received = self.receive_any(deadline)?;
+        match Status::from_wire(received.header.status) {
+            Status::Ok => Ok(received),
+            status => {
+                let message = String::from_utf8_lossy(self.inbox.body(&received)).into_owned();
+                Err(CallError::Refused { status, message })
+            }
+        }
+    }
+
+    /// Waits until `deadline` for the next frame, whatever its status.
+    pub fn receive_any(&mut self, deadline: Instant) -> Result<Received, CallError> {
+        loop {
+            if let Some(received) = self.inbox.take()? {
+                if received.header.flags & flags::ANSWER == 0 {
+                    return Err(CallError::Answer(format!("a request where an answer was due: {}", received.header)));
+                }
+                return Ok(received);
+            }
+            if self.inbox.is_mid_frame() && Instant::now() >= deadline {
+                return Err(CallError::TimedOut(self.timeouts.request));
+            }
+            match self.inbox.fill(&mut self.stream) {
+                Ok(0) => {
+                    let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection");
+                    return Err(CallError::Lost(closed));
+                }
+                Ok(_) => {}
+                Err(error) => return Err(self.explain(error)),
+            }
+        }
+    }
+
+    /// The body of the frame received last.
+    pub fn body(&self, received: &Received) -> &[u8] {
+        self.inbox.body(received)
+    }
+
+    /// Whether an answer that was already received waits to be taken.
+    pub fn stream(&self) -> &Stream {
+        &self.stream
+    }
+
+    /// Says goodbye: the server may forget the session.
+    pub fn close(mut self) {
+        let header = self.header(Kind::Bye, 0);
+        // The goodbye is a courtesy: a server that misses it forgets the session a little later.
+        let _ = self.stream.set_timeout(Some(Duration::from_millis(10)));
+        let _ = self.send(header, &[]);
+    }
+
+    fn explain(&self, error: io::Error) -> CallError {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CallError::TimedOut(self.timeouts.request),
+            _ => CallError::Lost(error),
+        }
+    }
+}
+
+fn write_all(stream: &mut Stream, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    IoSlice::advance_slices(&mut parts, 0);
+    while !parts.is_empty() {
+        match stream.write_vectored(parts) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => IoSlice::advance_slices(&mut parts, written),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn handshake_error(endpoint: &Endpoint, error: CallError) -> ConnectError {
+    let endpoint = endpoint.clone();
+    match error {
+        CallError::Refused { status, message } => ConnectError::Refused { endpoint, status, message },
+        CallError::Lost(source) => ConnectError::Unreachable { endpoint, source },
+        CallError::TimedOut(after) => {
+            let source = io::Error::new(io::ErrorKind::TimedOut, format!("no handshake within {after:?}"));
+            ConnectError::Unreachable { endpoint, source }
+        }
+        CallError::Frame(_) | CallError::Answer(_) => ConnectError::Protocol { endpoint, message: error.to_string() },
+    }
+}

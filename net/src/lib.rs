@@ -1,0 +1,21 @@
+//! Framed blocking sockets: TCP, and Unix sockets in the abstract namespace.
+//!
+//! Promises: a frame is handed out only when its header and body have been checked; no size that the
+//! peer chose is allocated before it was compared with a limit; a peer that stops in the middle of a
+//! frame, or does not take its answer, is cut off by the [`Watchdog`] without one system call on the
+//! hot path; every wait on the client's side ends at a deadline. It leaves out what the messages
+//! mean: servers, clients and snapshot processes decide that.
+
+mod connection;
+mod frame;
+mod listener;
+mod local;
+mod stream;
+mod watchdog;
+
+pub use connection::{CallError, ConnectError, Connection, Greeting, Timeouts};
+pub use frame::{Inbox, Received, begin_frame, error_frame, finish_frame};
+pub use listener::Listener;
+pub use local::{is_local, is_loopback, unix_name};
+pub use stream::{Endpoint, Stream};
+pub use watchdog::{Phase, Watch, Watchdog, WatchdogLimits};

@@ -1,0 +1,73 @@
+//! A listening socket that another thread can close.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use crate::{Endpoint, Stream};
+
+/// Connections that wait for `accept`. More are retried by their kernel for a while.
+const BACKLOG: i32 = 1024;
+
+/// A listening socket.
+#[derive(Debug)]
+pub enum Listener {
+    /// On a TCP port.
+    Tcp(TcpListener),
+    /// On a name in the abstract namespace.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Starts to listen. A TCP port whose former owner died a moment ago can be taken at once.
+    pub fn bind(endpoint: &Endpoint) -> io::Result<Listener> {
+        match endpoint {
+            Endpoint::Tcp(address) => bind_tcp(address).map(Listener::Tcp),
+            Endpoint::Unix(name) => UnixListener::bind_addr(&UnixAddr::from_abstract_name(name)?).map(Listener::Unix),
+        }
+    }
+
+    /// Waits for the next connection.
+    pub fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Listener::Tcp(socket) => {
+                let (stream, _) = socket.accept()?;
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }
+            Listener::Unix(socket) => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
+        }
+    }
+
+    /// Makes every present and later [`Listener::accept`] fail, also one that is blocked.
+    pub fn close(&self) {
+        let socket = match self {
+            Listener::Tcp(socket) => SockRef::from(socket),
+            Listener::Unix(socket) => SockRef::from(socket),
+        };
+        // It fails only when the socket does not listen any more, which is what is wanted.
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+fn bind_tcp(address: &str) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address"));
+    for candidate in address.to_socket_addrs()? {
+        match bind_one(candidate) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}

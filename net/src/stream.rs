@@ -1,0 +1,141 @@
+//! One connected socket, TCP or Unix, and where it leads.
+
+use std::fmt;
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
+use std::time::{Duration, Instant};
+
+/// Where a socket leads or listens.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// `host:port`.
+    Tcp(String),
+    /// A name in the abstract namespace of Unix sockets: it needs no file, and goes with its process.
+    Unix(String),
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Endpoint::Tcp(address) => f.write_str(address),
+            Endpoint::Unix(name) => write!(f, "@{name}"),
+        }
+    }
+}
+
+/// A connected socket.
+#[derive(Debug)]
+pub enum Stream {
+    /// Over TCP, with TCP_NODELAY.
+    Tcp(TcpStream),
+    /// Over a Unix socket.
+    Unix(UnixStream),
+}
+
+/// Runs one expression on whichever socket it is.
+macro_rules! on {
+    ($stream:expr, $socket:ident => $do:expr) => {
+        match $stream {
+            Stream::Tcp($socket) => $do,
+            Stream::Unix($socket) => $do,
+        }
+    };
+}
+
+impl Stream {
+    /// Connects within `timeout`. A host name with several addresses is tried address by address.
+    pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
+        match endpoint {
+            Endpoint::Tcp(address) => connect_tcp(address, timeout).map(Stream::Tcp),
+            Endpoint::Unix(name) => UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?).map(Stream::Unix),
+        }
+    }
+
+    /// A second handle of the same socket, to shut it down from another thread.
+    pub fn try_clone(&self) -> io::Result<Stream> {
+        match self {
+            Stream::Tcp(socket) => socket.try_clone().map(Stream::Tcp),
+            Stream::Unix(socket) => socket.try_clone().map(Stream::Unix),
+        }
+    }
+
+    /// Ends both directions: a thread that is blocked in reading or writing wakes up.
+    pub fn shutdown(&self) {
+        // An error means that the peer was faster; then there is nothing left to end.
+        let _ = on!(self, socket => socket.shutdown(Shutdown::Both));
+    }
+
+    /// Ends our direction only: the peer reads what was sent, then the end of the stream.
+    pub fn finish_writing(&self) {
+        let _ = on!(self, socket => socket.shutdown(Shutdown::Write));
+    }
+
+    /// The longest that one read or write may block.
+    pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        on!(self, socket => {
+            socket.set_read_timeout(timeout)?;
+            socket.set_write_timeout(timeout)
+        })
+    }
+
+    /// Whether no other machine can be on the far side.
+    pub fn is_same_machine(&self) -> bool {
+        match self {
+            Stream::Unix(_) => true,
+            Stream::Tcp(socket) => socket.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()),
+        }
+    }
+
+    /// The far side, for logs and messages.
+    pub fn peer(&self) -> String {
+        match self {
+            Stream::Unix(_) => "unix".to_owned(),
+            Stream::Tcp(socket) => socket.peer_addr().map_or_else(|_| "gone".to_owned(), |peer| peer.to_string()),
+        }
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        on!(self, socket => socket.read(buffer))
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        on!(self, socket => socket.write(bytes))
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        on!(self, socket => socket.write_vectored(parts))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn connect_tcp(address: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let deadline = Instant::now() + timeout;
+    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address"));
+    for candidate in address.to_socket_addrs()? {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        match connect_one(&candidate, left) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn connect_one(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
+    let socket = TcpStream::connect_timeout(address, timeout)?;
+    // On loopback a port from the ephemeral range can be connected to itself when nobody listens.
+    if socket.local_addr()? == socket.peer_addr()? {
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
+    }
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}

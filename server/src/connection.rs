@@ -1,0 +1,437 @@
+//! One connection: a thread that receives a burst of requests, does them, and sends the answers in
+//! one write.
+//!
+//! Data requests go straight to the memory; control requests go to the cut, the restore or the
+//! counters. Answers leave in the order of the requests. After a frame that makes no sense the
+//! connection is closed, with a frame that says why.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mcomp_net::{Inbox, Phase, Received, Stream, Watch, begin_frame, error_frame, finish_frame};
+use mcomp_wire::control::{self, Hello, Welcome, features};
+use mcomp_wire::{BLOCK_SIZE, FrameError, Header, Kind, Request, Role, Status, limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::budget::Share;
+use crate::connections::Place;
+use crate::counters::{Cause, Tally};
+use crate::memory::{self, Refusal};
+use crate::server::Shared;
+use crate::session::{Answer, Session};
+
+/// Answers are sent when this many bytes have gathered, even if more requests wait.
+const FLUSH_BYTES: usize = 64 << 10;
+
+/// How long a closed connection's last words may take to reach the peer.
+const LINGER: Duration = Duration::from_millis(200);
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The peer closed, or said goodbye.
+    Peer,
+    /// The socket failed, or the watchdog closed it.
+    Socket(io::Error),
+    /// The peer was told why; nothing more is read from it.
+    Refused,
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        End::Socket(error)
+    }
+}
+
+/// A connection's whole state; it belongs to its thread.
+pub(crate) struct Connection {
+    stream: Stream,
+    inbox: Inbox,
+    out: Vec<u8>,
+    watch: Watch,
+    tally: Tally,
+    share: Share,
+    session_id: Option<Uuid>,
+    session: Session,
+    said_goodbye: bool,
+    /// Whether `out` holds an answer to a data request, which a cut may hold back.
+    answers_data: bool,
+    role: Role,
+    checksum: bool,
+    place: Place,
+    shared: Arc<Shared>,
+}
+
+impl Connection {
+    pub(crate) fn new(stream: Stream, place: Place, watch: Watch, shared: Arc<Shared>) -> Connection {
+        Connection {
+            stream,
+            inbox: Inbox::new(limits::MAX_HELLO),
+            out: Vec::new(),
+            watch,
+            tally: Tally::default(),
+            share: shared.budget.share(),
+            session_id: None,
+            session: Session::default(),
+            said_goodbye: false,
+            answers_data: false,
+            role: Role::Client,
+            checksum: false,
+            place,
+            shared,
+        }
+    }
+
+    /// Serves until the peer leaves, misbehaves or is too slow.
+    pub(crate) fn run(mut self) {
+        let Err(end) = self.shake_hands().and_then(|()| self.serve());
+        self.shared.counters.add(&mut self.tally);
+        match end {
+            End::Peer => self.report(&io::ErrorKind::UnexpectedEof.into()),
+            End::Refused => self.linger(),
+            End::Socket(error) => self.report(&error),
+        }
+        self.shared.cuts.connection_closed(self.place.id);
+        self.shared.restores.connection_closed(self.place.id);
+        if let Some(id) = self.session_id {
+            self.shared.sessions.give_back(id, std::mem::take(&mut self.session), self.said_goodbye);
+        }
+        self.stream.shutdown();
+    }
+
+    fn serve(&mut self) -> Result<std::convert::Infallible, End> {
+        // Whether the watchdog times an incomplete frame: from its first byte, however it trickles.
+        let mut timed = false;
+        loop {
+            while let Some(frame) = self.next_frame()? {
+                if timed {
+                    self.watch.enter(Phase::Idle);
+                    timed = false;
+                }
+                self.dispatch(&frame)?;
+                if self.out.len() >= FLUSH_BYTES {
+                    self.flush()?;
+                }
+            }
+            self.flush()?;
+            if self.inbox.is_mid_frame() && !timed {
+                self.watch.enter(Phase::Frame);
+                timed = true;
+            }
+            self.receive()?;
+        }
+    }
+
+    /// Takes a frame out of the inbox. A frame that makes no sense ends the connection.
+    fn next_frame(&mut self) -> Result<Option<Received>, End> {
+        self.inbox.take().map_err(|error| self.bad_frame(&error))
+    }
+
+    /// Receives once, after making sure that the buffer may be as large as the frame needs.
+    fn receive(&mut self) -> Result<(), End> {
+        let growth = self.inbox.growth();
+        if growth > 0 && !self.share.grow_to(self.inbox.grown() + growth) {
+            return Err(self.refuse_and_end(Status::Busy, "this server's buffers are used up: try again"));
+        }
+        match self.inbox.fill(&mut self.stream)? {
+            0 => Err(End::Peer),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends what has gathered. Answers to data requests wait first until no cut is held.
+    fn flush(&mut self) -> Result<(), End> {
+        if self.out.is_empty() {
+            return Ok(());
+        }
+        self.shared.counters.add(&mut self.tally);
+        if std::mem::take(&mut self.answers_data) {
+            self.shared.cuts.pass();
+        }
+        self.watch.enter(Phase::Write);
+        self.stream.write_all(&self.out)?;
+        self.watch.enter(Phase::Idle);
+        self.out.clear();
+        if self.share.budget().is_pressed() {
+            self.slim();
+        }
+        Ok(())
+    }
+
+    /// Gives large buffers back.
+    fn slim(&mut self) {
+        self.inbox.shrink();
+        if self.out.capacity() > 2 * FLUSH_BYTES {
+            self.out = Vec::new();
+        }
+        self.share.shrink_to(self.inbox.grown());
+    }
+
+    fn shake_hands(&mut self) -> Result<(), End> {
+        let frame = loop {
+            match self.next_frame()? {
+                Some(frame) => break frame,
+                None => self.receive()?,
+            }
+        };
+        if frame.kind() != Some(Kind::Hello) {
+            return Err(self.refuse_and_end(Status::Malformed, "the first frame is not a handshake"));
+        }
+        match self.greet(&frame) {
+            Ok(welcome) => {
+                self.inbox.set_max_body(limits::MAX_BODY);
+                self.answer_control(frame.header, &welcome);
+                self.checksum = welcome.features & features::CHECKSUM != 0;
+                self.watch.enter(Phase::Idle);
+                self.flush()
+            }
+            Err(refusal) => Err(self.refuse_and_end(refusal.status, &refusal.message)),
+        }
+    }
+
+    fn greet(&mut self, frame: &Received) -> Result<Welcome, Refusal> {
+        let hello: Hello = decode(self.inbox.body(frame))?;
+        self.shared.check_hello(&hello)?;
+        let mut resumed = false;
+        if !hello.session.is_nil() {
+            let handle = self.stream.try_clone().map_err(|error| Refusal::new(Status::Busy, error.to_string()))?;
+            let taken = self.shared.sessions.take(hello.session, handle);
+            let busy = || Refusal::new(Status::Busy, "this session is still served on another connection");
+            (self.session, resumed) = taken.ok_or_else(busy)?;
+            self.session_id = Some(hello.session);
+        }
+        self.role = hello.role;
+        let segment = &self.shared.segment;
+        Ok(Welcome {
+            server: self.shared.id,
+            block_size: BLOCK_SIZE as u32,
+            config_epoch: segment.config_epoch(),
+            incarnation: segment.incarnation(),
+            segment: Uuid::from_bytes(segment.segment_id()),
+            features: hello.features & features::CHECKSUM,
+            resumed,
+            auth: Vec::new(),
+        })
+    }
+
+    fn dispatch(&mut self, frame: &Received) -> Result<(), End> {
+        let Some(kind) = frame.kind() else {
+            let message = format!("there is no request of kind {:#04x}", frame.header.kind);
+            self.refuse(frame.header, Status::UnknownKind, &message);
+            return Err(End::Refused);
+        };
+        match kind {
+            Kind::Bye => {
+                self.said_goodbye = true;
+                return Err(End::Peer);
+            }
+            _ if kind.is_data() => self.data(frame)?,
+            _ => {
+                if let Err(refusal) = self.control(kind, frame) {
+                    self.refuse(frame.header, refusal.status, &refusal.message);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn data(&mut self, frame: &Received) -> Result<(), End> {
+        let header = frame.header;
+        let request = match Request::parse(header.kind, self.inbox.body(frame)) {
+            Ok(request) => request,
+            Err(error) => {
+                self.refuse(header, Status::Malformed, &error.to_string());
+                return Ok(());
+            }
+        };
+        let answer_bytes = request.answer_len() as usize;
+        if answer_bytes > FLUSH_BYTES && !self.share.grow_to(self.inbox.grown() + answer_bytes) {
+            self.refuse(header, Status::Busy, "this server's buffers are used up: try again");
+            return Ok(());
+        }
+        let remembers = self.session_id.is_some() && request.modifies();
+        if remembers && let Some(answer) = self.session.done(header.request_id) {
+            let answer = answer.cloned();
+            self.answer_again(header, answer);
+            return Ok(());
+        }
+        let started = self.shared.oplog.is_some().then(Instant::now);
+        let at = begin_frame(&mut self.out);
+        self.place.activity.begin();
+        let done = self
+            .shared
+            .admit(self.place.id, &header)
+            .and_then(|()| self.shared.memory.execute(&request, &mut self.out).map_err(Refused::Done));
+        self.place.activity.end();
+        let (status, was_done) = match done {
+            Ok(()) => (Status::Ok, true),
+            Err(refused) => {
+                let (refusal, was_done) = refused.split();
+                self.out.truncate(at + HEADER_BYTES);
+                self.out.extend_from_slice(refusal.message.as_bytes());
+                self.shared.counters.refuse(refusal.status);
+                (refusal.status, was_done)
+            }
+        };
+        if status == Status::Ok {
+            memory::count(&request, &mut self.tally);
+        }
+        if remembers && was_done {
+            self.session.remember(header.request_id, status, &self.out[at + HEADER_BYTES..]);
+        }
+        if let (Some(log), Some(started)) = (&self.shared.oplog, started) {
+            log.log(self.place.id, &request, status, started.elapsed());
+        }
+        let answer = self.shared.answer_header(&header, status);
+        finish_frame(&mut self.out, at, answer, self.checksum);
+        self.answers_data = true;
+        Ok(())
+    }
+
+    /// Answers a request that was done before, from memory.
+    fn answer_again(&mut self, header: Header, answer: Option<Answer>) {
+        let known = answer.as_ref().and_then(|answer| Some((answer.status, answer.body.bytes()?)));
+        let Some((status, body)) = known else {
+            self.refuse(header, Status::ResultLost, "this request was done before; its answer is no longer known");
+            return;
+        };
+        let at = begin_frame(&mut self.out);
+        self.out.extend_from_slice(body);
+        let answer = self.shared.answer_header(&header, status);
+        finish_frame(&mut self.out, at, answer, self.checksum);
+        self.answers_data = true;
+    }
+
+    fn control(&mut self, kind: Kind, frame: &Received) -> Result<(), Refusal> {
+        let shared = Arc::clone(&self.shared);
+        let id = self.place.id;
+        match kind {
+            Kind::Status => self.answer_control(frame.header, &shared.status()),
+            Kind::CutPrepare => {
+                let prepared = shared.cuts.prepare(id, &self.read_control(frame, Role::Node)?)?;
+                self.answer_control(frame.header, &prepared);
+            }
+            Kind::CutSwitch => {
+                shared.cuts.switch(&self.read_control(frame, Role::Node)?)?;
+                self.answer_control(frame.header, &());
+            }
+            Kind::CutRelease => {
+                let released = shared.cuts.release(&self.read_control(frame, Role::Node)?)?;
+                self.answer_control(frame.header, &released);
+            }
+            Kind::CutEnd => {
+                shared.cuts.end(&self.read_control(frame, Role::Node)?)?;
+                self.answer_control(frame.header, &());
+            }
+            Kind::RestoreBegin => {
+                shared.restores.begin(id, &self.read_control(frame, Role::Admin)?)?;
+                self.answer_control(frame.header, &());
+            }
+            Kind::RestoreEnd => {
+                shared.restores.end(id, &self.read_control(frame, Role::Admin)?)?;
+                self.answer_control(frame.header, &());
+            }
+            _ => return Err(Refusal::new(Status::UnknownKind, format!("a memory server does not answer {kind}"))),
+        }
+        Ok(())
+    }
+
+    /// The body of a control request that only `role` may ask.
+    fn read_control<T: DeserializeOwned>(&self, frame: &Received, role: Role) -> Result<T, Refusal> {
+        if self.role != role {
+            let kind = Kind::from_wire(frame.header.kind).map_or("this", Kind::word);
+            return Err(Refusal::new(
+                Status::Denied,
+                format!("{kind} is for the role {role}, and this is a {}", self.role),
+            ));
+        }
+        decode(self.inbox.body(frame))
+    }
+
+    fn answer_control<T: Serialize>(&mut self, request: Header, message: &T) {
+        let at = begin_frame(&mut self.out);
+        self.out.extend_from_slice(&control::encode(message));
+        let answer = self.shared.answer_header(&request, Status::Ok);
+        finish_frame(&mut self.out, at, answer, self.checksum);
+    }
+
+    fn refuse(&mut self, request: Header, status: Status, message: &str) {
+        self.shared.counters.refuse(status);
+        error_frame(&mut self.out, request.kind, request.request_id, status, message);
+    }
+
+    /// Says why, and ends the connection.
+    fn refuse_and_end(&mut self, status: Status, message: &str) -> End {
+        self.refuse(Header::default(), status, message);
+        End::Refused
+    }
+
+    fn bad_frame(&mut self, error: &FrameError) -> End {
+        self.shared.counters.cut_off(Cause::BadFrame);
+        let status = match error {
+            FrameError::Version(_) => Status::Version,
+            FrameError::TooLong { .. } => Status::TooLarge,
+            FrameError::HeaderChecksum { .. } | FrameError::BodyChecksum { .. } => Status::Checksum,
+            _ => Status::Malformed,
+        };
+        self.refuse_and_end(status, &error.to_string())
+    }
+
+    /// Sends the last words, and reads on for a moment: a socket closed with unread bytes would
+    /// take them back.
+    fn linger(&mut self) {
+        self.watch.enter(Phase::Write);
+        let deadline = Instant::now() + LINGER;
+        let sent = self.stream.write_all(&self.out).and_then(|()| self.stream.set_timeout(Some(LINGER)));
+        if sent.is_err() {
+            return;
+        }
+        self.stream.finish_writing();
+        let mut unread = [0; 4096];
+        while Instant::now() < deadline && self.stream.read(&mut unread).is_ok_and(|count| count > 0) {}
+    }
+
+    fn report(&self, error: &io::Error) {
+        let cause = match self.watch.overdue() {
+            Some(Phase::Handshake) => Cause::HandshakeTimeout,
+            Some(Phase::Frame) => Cause::FrameTimeout,
+            Some(Phase::Write) => Cause::WriteTimeout,
+            _ => {
+                tracing::debug!(peer = self.stream.peer(), %error, "connection lost");
+                return;
+            }
+        };
+        self.shared.counters.cut_off(cause);
+    }
+}
+
+const HEADER_BYTES: usize = mcomp_wire::HEADER_LEN;
+
+/// A data request that was refused: before it was tried, or by the memory.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// It had no effect and may be tried again.
+    Before(Refusal),
+    /// It was tried; a second try gets the same answer.
+    Done(Refusal),
+}
+
+impl Refused {
+    fn split(self) -> (Refusal, bool) {
+        match self {
+            Refused::Before(refusal) => (refusal, false),
+            Refused::Done(refusal) => (refusal, true),
+        }
+    }
+}
+
+fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    if body.len() > limits::MAX_CONTROL {
+        let message = format!("a control request of {} bytes; at most {} are allowed", body.len(), limits::MAX_CONTROL);
+        return Err(Refusal::new(Status::TooLarge, message));
+    }
+    control::decode(body).map_err(|error| Refusal::new(Status::Malformed, error.to_string()))
+}

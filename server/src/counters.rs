@@ -1,0 +1,151 @@
+//! What the server counts. A connection counts for itself and adds up once per burst, so that a
+//! small request touches no shared cache line of counters more than once.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mcomp_wire::control::{ByteCounters, Counters as Report, SnapshotCounters};
+use mcomp_wire::{Kind, Status};
+use parking_lot::Mutex;
+
+const KINDS: usize = Kind::Batch as usize + 1;
+const STATUSES: usize = Status::ALL.len();
+
+/// Causes of refusal that have no status code, because there was nobody to answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// The handshake took too long.
+    HandshakeTimeout,
+    /// A frame was begun and not finished in time.
+    FrameTimeout,
+    /// The peer did not take its answer in time.
+    WriteTimeout,
+    /// Bytes that are no frame.
+    BadFrame,
+}
+
+impl Cause {
+    const ALL: [Cause; 4] = [Cause::HandshakeTimeout, Cause::FrameTimeout, Cause::WriteTimeout, Cause::BadFrame];
+
+    fn word(self) -> &'static str {
+        match self {
+            Cause::HandshakeTimeout => "handshake_timeout",
+            Cause::FrameTimeout => "frame_timeout",
+            Cause::WriteTimeout => "write_timeout",
+            Cause::BadFrame => "bad_frame",
+        }
+    }
+}
+
+/// Totals since the server started. Relaxed everywhere: counts order nothing.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    ops: [AtomicU64; KINDS],
+    refused: [AtomicU64; STATUSES],
+    causes: [AtomicU64; Cause::ALL.len()],
+    read_bytes: AtomicU64,
+    written_bytes: AtomicU64,
+    snapshots_ok: AtomicU64,
+    snapshots_aborted: AtomicU64,
+    /// Why the last snapshot was aborted. Taken alone, for the length of a string copy.
+    last_error: Mutex<String>,
+}
+
+/// One connection's counts since it last added up.
+#[derive(Debug)]
+pub(crate) struct Tally {
+    ops: [u32; KINDS],
+    read_bytes: u64,
+    written_bytes: u64,
+    dirty: bool,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            ops: [const { AtomicU64::new(0) }; KINDS],
+            refused: [const { AtomicU64::new(0) }; STATUSES],
+            causes: [const { AtomicU64::new(0) }; Cause::ALL.len()],
+            read_bytes: AtomicU64::new(0),
+            written_bytes: AtomicU64::new(0),
+            snapshots_ok: AtomicU64::new(0),
+            snapshots_aborted: AtomicU64::new(0),
+            last_error: Mutex::default(),
+        }
+    }
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        Tally { ops: [0; KINDS], read_bytes: 0, written_bytes: 0, dirty: false }
+    }
+}
+
+impl Tally {
+    pub(crate) fn count(&mut self, kind: Kind, read_bytes: usize, written_bytes: usize) {
+        self.ops[kind as usize] += 1;
+        self.read_bytes += read_bytes as u64;
+        self.written_bytes += written_bytes as u64;
+        self.dirty = true;
+    }
+}
+
+impl Counters {
+    pub(crate) fn add(&self, tally: &mut Tally) {
+        if !tally.dirty {
+            return;
+        }
+        for (total, count) in self.ops.iter().zip(tally.ops) {
+            if count > 0 {
+                total.fetch_add(u64::from(count), Ordering::Relaxed);
+            }
+        }
+        self.read_bytes.fetch_add(tally.read_bytes, Ordering::Relaxed);
+        self.written_bytes.fetch_add(tally.written_bytes, Ordering::Relaxed);
+        *tally = Tally::default();
+    }
+
+    pub(crate) fn refuse(&self, status: Status) {
+        self.refused[status as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn cut_off(&self, cause: Cause) {
+        self.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts the end of a cut; `failure` says why there is no snapshot.
+    pub(crate) fn cut_ended(&self, failure: Option<&str>) {
+        match failure {
+            None => self.snapshots_ok.fetch_add(1, Ordering::Relaxed),
+            Some(reason) => {
+                reason.clone_into(&mut self.last_error.lock());
+                self.snapshots_aborted.fetch_add(1, Ordering::Relaxed)
+            }
+        };
+    }
+
+    /// The counts in the form that `status` shows.
+    pub(crate) fn report(&self) -> Report {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let data = Kind::ALL.iter().filter(|kind| kind.is_data());
+        let refused = Status::ALL.iter().filter(|&&status| status != Status::Ok);
+        let statuses = refused.map(|&status| (status.word(), load(&self.refused[status as usize])));
+        let causes = Cause::ALL.into_iter().map(|cause| (cause.word(), load(&self.causes[cause as usize])));
+        Report {
+            ops: data.map(|&kind| (kind.word().to_owned(), load(&self.ops[kind as usize]))).collect(),
+            bytes: ByteCounters { read: load(&self.read_bytes), written: load(&self.written_bytes) },
+            rejected: non_zero(statuses.chain(causes)),
+            snapshot: SnapshotCounters {
+                ok: load(&self.snapshots_ok),
+                aborted: load(&self.snapshots_aborted),
+                last_error: self.last_error.lock().clone(),
+            },
+            repaired_blocks: 0,
+            torn_blocks: 0,
+        }
+    }
+}
+
+fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
+    counts.filter(|&(_, count)| count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
+}

@@ -1,0 +1,256 @@
+//! This server's part of a cut across the cluster.
+//!
+//! The master prepares every server (shadow area allocated), switches every server (from then on
+//! writes belong to the new epoch, and answers are held), and releases every server once all have
+//! switched. So no client can learn of an operation that is outside the snapshot and then start one
+//! that is inside: the snapshot is the memory at one instant of real time.
+//!
+//! Writers never wait for a dead master: a hold ends by itself after a cap, and a cut ends when its
+//! connection closes or its time is up. Either way the snapshot has failed and the master learns it
+//! from its next message, which the cut no longer knows.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mcomp_shm::{Mutant, Segment, mutant};
+use mcomp_wire::Status;
+use mcomp_wire::control::{CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch};
+use parking_lot::{Condvar, Mutex};
+use uuid::Uuid;
+
+use crate::counters::Counters;
+use crate::memory::Refusal;
+
+/// The cuts of a server, one at a time.
+#[derive(Debug)]
+pub(crate) struct Cuts {
+    segment: Arc<Segment>,
+    counters: Arc<Counters>,
+    hold_max: Duration,
+    time_limit: Duration,
+    /// Guards the cut in progress. Taken before `hold`; held across the allocation and the release
+    /// of the shadow area, which is why no connection takes it to answer a data request.
+    control: Mutex<Control>,
+    /// Guards the hold. Taken last, never across anything slow.
+    hold: Mutex<Hold>,
+    /// Signalled when a hold ends.
+    released: Condvar,
+    /// Signalled when there is something to time, or nothing any more.
+    timer: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Control {
+    current: Option<Cut>,
+    /// The last cut that was ended by this server, and why.
+    lost: Option<(Uuid, String)>,
+}
+
+#[derive(Debug)]
+struct Cut {
+    id: Uuid,
+    connection: u64,
+    epoch: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Hold {
+    since: Option<Instant>,
+    /// The epoch whose hold ran out; the timer ends its cut.
+    ran_out: bool,
+    /// When the cut in progress has to be over.
+    cut_ends: Option<Instant>,
+    stop: bool,
+}
+
+impl Cuts {
+    pub(crate) fn new(
+        segment: Arc<Segment>,
+        counters: Arc<Counters>,
+        hold_max: Duration,
+        time_limit: Duration,
+    ) -> Arc<Cuts> {
+        let (control, hold) = (Mutex::default(), Mutex::default());
+        let (released, timer) = (Condvar::new(), Condvar::new());
+        Arc::new(Cuts { segment, counters, hold_max, time_limit, control, hold, released, timer })
+    }
+
+    /// Waits until no answers are held. Called before any answer of a data request leaves.
+    #[inline]
+    pub(crate) fn pass(&self) {
+        if self.segment.held() != 0 {
+            self.wait();
+        }
+    }
+
+    #[cold]
+    fn wait(&self) {
+        if mutant::active() == Mutant::ColourOnly {
+            return;
+        }
+        let mut hold = self.hold.lock();
+        while let Some(since) = hold.since {
+            // The timer ends an overdue hold. Waiters do too: a starved timer must not stop writers.
+            if self.released.wait_until(&mut hold, since + self.hold_max).timed_out() {
+                self.run_out(&mut hold);
+            }
+        }
+    }
+
+    /// Allocates the shadow area and makes `request.cut` the cut in progress. A cut that was in
+    /// progress is ended: its master started again, or another one took over.
+    pub(crate) fn prepare(&self, connection: u64, request: &CutPrepare) -> Result<CutPrepared, Refusal> {
+        let mut control = self.control.lock();
+        self.end_current(&mut control, "another snapshot was started");
+        if self.segment.is_restoring() {
+            return Err(Refusal::new(Status::Restoring, "a restore is under way: the memory is not whole"));
+        }
+        self.segment.prepare_shadow().map_err(|error| Refusal::new(Status::Full, error.to_string()))?;
+        control.current = Some(Cut { id: request.cut, connection, epoch: None });
+        let mut hold = self.hold.lock();
+        hold.cut_ends = Some(Instant::now() + self.time_limit);
+        self.timer.notify_all();
+        Ok(CutPrepared {
+            epoch: self.segment.epoch(),
+            segment: Uuid::from_bytes(self.segment.segment_id()),
+            config_epoch: self.segment.config_epoch(),
+        })
+    }
+
+    /// Begins the new epoch. From here on answers are held.
+    pub(crate) fn switch(&self, request: &CutSwitch) -> Result<(), Refusal> {
+        let mut control = self.control.lock();
+        let cut = control.current_mut(request.cut)?;
+        let mut hold = self.hold.lock();
+        self.segment.switch(request.epoch).map_err(|error| Refusal::new(Status::CutLost, error.to_string()))?;
+        // The segment's words are set first: whoever sees them waits for this lock, then for us.
+        hold.since = Some(Instant::now());
+        hold.ran_out = false;
+        cut.epoch = Some(request.epoch);
+        self.timer.notify_all();
+        Ok(())
+    }
+
+    /// Lets answers go: every server has switched.
+    pub(crate) fn release(&self, request: &CutRelease) -> Result<CutReleased, Refusal> {
+        let mut control = self.control.lock();
+        control.current_mut(request.cut)?;
+        let mut hold = self.hold.lock();
+        let held = hold.since.map(|since| since.elapsed());
+        match held {
+            Some(held) if held <= self.hold_max => {
+                self.let_go(&mut hold);
+                Ok(CutReleased { held_us: held.as_micros() as u64 })
+            }
+            _ => {
+                self.run_out(&mut hold);
+                Err(Refusal::new(Status::CutLost, self.ran_out_message()))
+            }
+        }
+    }
+
+    /// Ends the cut, and counts it.
+    pub(crate) fn end(&self, request: &CutEnd) -> Result<(), Refusal> {
+        let mut control = self.control.lock();
+        control.current_mut(request.cut)?;
+        self.finish(&mut control, request.failure.as_deref());
+        Ok(())
+    }
+
+    /// Ends the cut of a connection that is gone.
+    pub(crate) fn connection_closed(&self, connection: u64) {
+        let mut control = self.control.lock();
+        if control.current.as_ref().is_some_and(|cut| cut.connection == connection) {
+            self.end_current(&mut control, "the snapshot master's connection closed");
+        }
+    }
+
+    /// Ends whatever is in progress: the server stops.
+    pub(crate) fn stop(&self) {
+        self.end_current(&mut self.control.lock(), "the server was stopped");
+        self.hold.lock().stop = true;
+        self.timer.notify_all();
+    }
+
+    /// The timer's thread: ends holds and cuts that last too long.
+    pub(crate) fn run_timer(&self) {
+        let mut hold = self.hold.lock();
+        while !hold.stop {
+            let now = Instant::now();
+            if hold.since.is_some_and(|since| now >= since + self.hold_max) {
+                self.run_out(&mut hold);
+            }
+            let overdue = hold.cut_ends.is_some_and(|ends| now >= ends);
+            if hold.ran_out || overdue {
+                let reason = if hold.ran_out { self.ran_out_message() } else { self.too_long_message() };
+                hold.ran_out = false;
+                parking_lot::MutexGuard::unlocked(&mut hold, || {
+                    self.end_current(&mut self.control.lock(), &reason);
+                });
+                continue;
+            }
+            let hold_ends = hold.since.map(|since| since + self.hold_max);
+            match hold_ends.into_iter().chain(hold.cut_ends).min() {
+                Some(next) => drop(self.timer.wait_until(&mut hold, next)),
+                None => self.timer.wait(&mut hold),
+            }
+        }
+    }
+
+    fn end_current(&self, control: &mut Control, reason: &str) {
+        if let Some(cut) = &control.current {
+            control.lost = Some((cut.id, reason.to_owned()));
+            self.finish(control, Some(reason));
+        }
+    }
+
+    /// Ends the cut in progress: answers go, writers leave the shadow area alone, its memory is freed.
+    fn finish(&self, control: &mut Control, failure: Option<&str>) {
+        control.current = None;
+        let mut hold = self.hold.lock();
+        self.let_go(&mut hold);
+        hold.ran_out = false;
+        hold.cut_ends = None;
+        drop(hold);
+        if let Err(error) = self.segment.end_cut() {
+            tracing::error!(%error, "the shadow area could not be given back");
+        }
+        self.counters.cut_ended(failure);
+        match failure {
+            None => tracing::debug!("cut ended"),
+            Some(reason) => tracing::warn!(reason, "cut given up"),
+        }
+    }
+
+    fn run_out(&self, hold: &mut Hold) {
+        hold.ran_out |= hold.since.is_some();
+        self.let_go(hold);
+        self.timer.notify_all();
+    }
+
+    fn let_go(&self, hold: &mut Hold) {
+        if hold.since.take().is_some() {
+            self.segment.release(self.segment.held());
+            self.released.notify_all();
+        }
+    }
+
+    fn ran_out_message(&self) -> String {
+        format!("answers were held for {:?}, the longest allowed: a server or the master was too slow", self.hold_max)
+    }
+
+    fn too_long_message(&self) -> String {
+        format!("the snapshot was not done within {:?}", self.time_limit)
+    }
+}
+
+impl Control {
+    /// The cut in progress, if it is `id`.
+    fn current_mut(&mut self, id: Uuid) -> Result<&mut Cut, Refusal> {
+        match (&mut self.current, &self.lost) {
+            (Some(cut), _) if cut.id == id => Ok(cut),
+            (_, Some((lost, reason))) if *lost == id => Err(Refusal::new(Status::CutLost, reason.clone())),
+            _ => Err(Refusal::new(Status::CutLost, format!("cut {id} is not in progress here"))),
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! The memory server: lends one segment to the cluster.
+//!
+//! One thread accepts on each listening socket, and every connection has a thread of its own that
+//! receives a burst of requests, does them on the segment, and sends the answers in one write.
+//!
+//! What it promises: an operation inside one block is atomic; a request outside this server's range
+//! is refused whole; a modifying request that is sent again in the same session is not done again; no
+//! peer can make it allocate more than its budget, wait for longer than a deadline, or hold a lock;
+//! during a cut no answer leaves before every server has switched, and never for longer than the cap.
+//!
+//! What it leaves out: other servers (it knows none; clients split by address), snapshots beyond its
+//! part of the cut (the snapshot process reads the segment by itself), and names for memory.
+//!
+//! # Locks
+//!
+//! | lock | guards | taken before | held across |
+//! |---|---|---|---|
+//! | `Cuts::control` | the cut in progress | `Cuts::hold` | allocation and release of the shadow area |
+//! | `Cuts::hold` | since when answers are held | nothing | nothing |
+//! | `Restores::current` | who restores | `Connections::open` | the wait for bursts that are being done (no IO) |
+//! | `Sessions::table` | answers kept for broken connections | nothing | nothing |
+//! | `Connections::open` | the set of open connections | nothing | nothing |
+//! | a block's semaphore (in the segment) | that block | nothing | a copy of at most 4 KiB |
+//!
+//! No lock is held across socket or file IO.
+
+mod accept;
+mod budget;
+mod connection;
+mod connections;
+mod counters;
+mod cut;
+mod memory;
+mod oplog;
+mod restore;
+mod server;
+mod session;
+
+pub use server::{Options, Server, StartError};

@@ -1,0 +1,316 @@
+//! Starting and stopping, and what all threads of a server share.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mcomp_config::Config;
+use mcomp_net::{Endpoint, Listener, Watchdog, WatchdogLimits, unix_name};
+use mcomp_shm::{Opened, Segment, ShmError, Spec};
+use mcomp_wire::control::{Hello, ServerStatus};
+use mcomp_wire::{Header, Space, Status, flags};
+use parking_lot::{Condvar, Mutex};
+
+use crate::accept;
+use crate::budget::Budget;
+use crate::connection::Refused;
+use crate::connections::Connections;
+use crate::counters::Counters;
+use crate::cut::Cuts;
+use crate::memory::{Memory, Refusal};
+use crate::oplog::OpLog;
+use crate::restore::Restores;
+use crate::session::Sessions;
+
+/// How long a stopping server waits for its connection threads.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which server to be.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Position in mcomp.cfg.
+    pub id: u32,
+    /// Where to log each operation; without it, where mcomp.cfg says, if it does.
+    pub op_log: Option<PathBuf>,
+}
+
+/// Why a server does not start. Nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The id is not in mcomp.cfg.
+    #[error("server {id} does not exist: mcomp.cfg has servers 0 to {last}")]
+    NoSuchServer {
+        /// As asked.
+        id: u32,
+        /// The highest there is.
+        last: u32,
+    },
+    /// The segment cannot be had.
+    #[error(transparent)]
+    Segment(#[from] ShmError),
+    /// The address cannot be listened on.
+    #[error("server {id} cannot listen on {endpoint}: {source}")]
+    Listen {
+        /// Which server.
+        id: u32,
+        /// Where.
+        endpoint: Endpoint,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The operation log cannot be opened.
+    #[error("the operation log {path} cannot be opened: {source}", path = path.display())]
+    OpLog {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// What the threads of a server share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) id: u32,
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) memory: Memory,
+    pub(crate) cuts: Arc<Cuts>,
+    pub(crate) restores: Restores,
+    pub(crate) sessions: Sessions,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) budget: Arc<Budget>,
+    pub(crate) watchdog: Watchdog,
+    pub(crate) oplog: Option<OpLog>,
+    cluster: String,
+    space: Space,
+    started: Instant,
+    /// Relaxed: it is only a hint to leave a loop whose socket was closed.
+    stopping: AtomicBool,
+    /// Nothing but a place to wait. Taken alone.
+    pause: Mutex<()>,
+    resume: Condvar,
+}
+
+/// A running server. Dropping it stops it.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+    listeners: Vec<Arc<Listener>>,
+    threads: Vec<JoinHandle<()>>,
+    opened: Opened,
+}
+
+impl Server {
+    /// Opens the segment, listens, and serves from threads of its own.
+    pub fn start(config: &Config, options: &Options) -> Result<Server, StartError> {
+        let id = options.id;
+        let last = config.n() - 1;
+        let entry = config.servers().get(id as usize).ok_or(StartError::NoSuchServer { id, last })?;
+        let log_path = options.op_log.clone().or_else(|| config.op_log(id));
+        let oplog = log_path.as_deref().map(open_log).transpose()?;
+        let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
+        let (segment, opened) = Segment::open(&spec)?;
+        let address = entry.address.to_string();
+        let endpoints = [Endpoint::Unix(unix_name(config.name(), id, &address)), Endpoint::Tcp(address)];
+        let listeners = match listen(id, &endpoints) {
+            Ok(listeners) => listeners,
+            Err(error) => {
+                // A segment that this start has made is not left behind; an older one keeps its data.
+                if matches!(opened, Opened::Created) {
+                    let _ = segment.retire_and_unlink();
+                }
+                return Err(error);
+            }
+        };
+        let shared = Arc::new(Shared::new(config, id, segment, oplog)?);
+        let threads = spawn_threads(&shared, &listeners).map_err(StartError::Thread)?;
+        Ok(Server { shared, listeners, threads, opened })
+    }
+
+    /// Whether the segment was made new or taken over.
+    pub fn opened(&self) -> &Opened {
+        &self.opened
+    }
+
+    /// What `status` shows.
+    pub fn status(&self) -> ServerStatus {
+        self.shared.status()
+    }
+
+    /// Stops: no new connections, open ones are closed, requests in progress are finished. The
+    /// segment stays, marked clean. False when a connection thread did not end in time.
+    pub fn stop(&mut self) -> bool {
+        if self.shared.stopping.swap(true, Ordering::Relaxed) {
+            return true;
+        }
+        self.listeners.iter().for_each(|listener| listener.close());
+        self.shared.resume.notify_all();
+        self.shared.cuts.stop();
+        self.shared.watchdog.shutdown_all();
+        let drained = self.shared.connections.wait_until_none(STOP_PATIENCE);
+        for thread in self.threads.drain(..) {
+            // A thread that panicked has said so on stderr.
+            let _ = thread.join();
+        }
+        if drained {
+            self.shared.segment.mark_clean();
+        }
+        drained
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Shared {
+    fn new(config: &Config, id: u32, segment: Segment, oplog: Option<OpLog>) -> Result<Shared, StartError> {
+        let limits = config.limits();
+        let segment = Arc::new(segment);
+        let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
+        let connections = Connections::new(limits.max_connections as usize);
+        let counters = Arc::<Counters>::default();
+        let snapshot = config.snapshot();
+        let watchdog_limits = WatchdogLimits {
+            handshake: limits.handshake_timeout,
+            frame: limits.frame_timeout,
+            write: limits.write_timeout,
+        };
+        Ok(Shared {
+            id,
+            memory: Memory::new(Arc::clone(&segment), space, id),
+            cuts: Cuts::new(Arc::clone(&segment), Arc::clone(&counters), snapshot.hold_max, snapshot.time_limit),
+            restores: Restores::new(Arc::clone(&segment), Arc::clone(&connections)),
+            sessions: Sessions::new(limits.session_keep),
+            connections,
+            counters,
+            budget: Budget::new(usize::try_from(limits.buffer_budget_bytes).unwrap_or(usize::MAX)),
+            watchdog: Watchdog::start(watchdog_limits).map_err(StartError::Thread)?,
+            oplog,
+            segment,
+            cluster: config.name().to_owned(),
+            space,
+            started: Instant::now(),
+            stopping: AtomicBool::new(false),
+            pause: Mutex::default(),
+            resume: Condvar::new(),
+        })
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Waits, unless the server stops.
+    pub(crate) fn pause(&self, duration: Duration) {
+        let mut guard = self.pause.lock();
+        if !self.is_stopping() {
+            self.resume.wait_for(&mut guard, duration);
+        }
+    }
+
+    /// Refuses a peer that means another cluster, server or map.
+    pub(crate) fn check_hello(&self, hello: &Hello) -> Result<(), Refusal> {
+        let wrong = |what: &str, theirs: String, ours: String| {
+            let message = format!("{what} is {ours} here and {theirs} in the mcomp.cfg of the one who asks");
+            Err(Refusal::new(Status::WrongCluster, message))
+        };
+        if self.is_stopping() {
+            return Err(Refusal::new(Status::Busy, "this server is stopping"));
+        }
+        if hello.cluster != self.cluster {
+            return wrong("the cluster's name", format!("{:?}", hello.cluster), format!("{:?}", self.cluster));
+        }
+        if hello.server != self.id {
+            return wrong("the server's id", hello.server.to_string(), self.id.to_string());
+        }
+        if (hello.k, hello.n) != (self.space.k(), self.space.n()) {
+            let pair = |k: u64, n: u32| format!("{n} servers of {k} bytes");
+            return wrong("the address space", pair(hello.k, hello.n), pair(self.space.k(), self.space.n()));
+        }
+        Ok(())
+    }
+
+    /// Whether a data request may be tried now.
+    #[inline]
+    pub(crate) fn admit(&self, connection: u64, header: &Header) -> Result<(), Refused> {
+        if self.segment.is_restoring() {
+            self.restores.admits(connection).map_err(Refused::Before)?;
+        }
+        let epoch = self.segment.config_epoch();
+        if header.config_epoch != epoch {
+            let message = format!(
+                "the request lives in config epoch {} and the memory in {epoch}: it was restored since, connect again",
+                header.config_epoch
+            );
+            return Err(Refused::Before(Refusal::new(Status::Fenced, message)));
+        }
+        Ok(())
+    }
+
+    /// The header of the answer to `request`.
+    pub(crate) fn answer_header(&self, request: &Header, status: Status) -> Header {
+        Header {
+            kind: request.kind,
+            flags: flags::ANSWER,
+            request_id: request.request_id,
+            config_epoch: self.segment.config_epoch(),
+            cut_epoch: self.segment.epoch(),
+            status: status as u16,
+            ..Header::default()
+        }
+    }
+
+    pub(crate) fn status(&self) -> ServerStatus {
+        let mut counters = self.counters.report();
+        counters.torn_blocks = self.segment.torn_blocks();
+        ServerStatus {
+            id: self.id,
+            state: if self.segment.is_restoring() { "restoring" } else { "serving" }.to_owned(),
+            pid: std::process::id(),
+            incarnation: self.segment.incarnation(),
+            config_epoch: self.segment.config_epoch(),
+            cut_epoch: self.segment.epoch(),
+            uptime_ms: self.started.elapsed().as_millis() as u64,
+            k: self.space.k(),
+            bytes_used: self.segment.bytes_used(),
+            connections: self.connections.count() as u64,
+            counters,
+        }
+    }
+}
+
+fn open_log(path: &std::path::Path) -> Result<OpLog, StartError> {
+    OpLog::open(path).map_err(|source| StartError::OpLog { path: path.to_owned(), source })
+}
+
+fn listen(id: u32, endpoints: &[Endpoint]) -> Result<Vec<Arc<Listener>>, StartError> {
+    let bind = |endpoint: &Endpoint| {
+        let listener = Listener::bind(endpoint);
+        listener.map(Arc::new).map_err(|source| StartError::Listen { id, endpoint: endpoint.clone(), source })
+    };
+    endpoints.iter().map(bind).collect()
+}
+
+fn spawn_threads(shared: &Arc<Shared>, listeners: &[Arc<Listener>]) -> io::Result<Vec<JoinHandle<()>>> {
+    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(work)
+    };
+    let cuts = Arc::clone(&shared.cuts);
+    let mut threads = vec![spawn("cut-timer", Box::new(move || cuts.run_timer()))?];
+    for listener in listeners {
+        let (listener, shared) = (Arc::clone(listener), Arc::clone(shared));
+        threads.push(spawn("accept", Box::new(move || accept::run(&listener, &shared)))?);
+    }
+    Ok(threads)
+}

@@ -1,0 +1,292 @@
+//! The cluster as one memory: ranges of bytes, split over the servers that hold them.
+//!
+//! This file has what works on one range; atomics, copies, vectors, batches, streams and status are
+//! in files of their own, all on [`Cluster`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use mcomp_config::Config;
+use mcomp_wire::{Piece, Range, Request, Space, limits};
+
+use crate::ask::Ask;
+use crate::lane::Lane;
+use crate::pool::Pool;
+use crate::transfer::{OnFailure, drive, single, verdict};
+use crate::{Error, Options};
+
+/// Bytes of one piece of a long read or write: large enough that its frame costs nothing, small
+/// enough that a window holds several.
+pub(crate) const PIECE: u64 = 256 << 10;
+
+const _: () = assert!(PIECE <= limits::MAX_PAYLOAD as u64);
+
+/// No server has said that the memory was restored.
+const NOT_FENCED: u32 = u32::MAX;
+
+/// One address space over all servers. Clones share their connections; every method may be called
+/// from many threads at once.
+///
+/// Addresses and lengths are bytes; addresses start at 0 and end before [`Cluster::size`]. All
+/// methods refuse a range outside it with [`Error::OutOfRange`] before anything is sent, and do
+/// nothing for a length of zero.
+///
+/// When a server says that the memory was restored from a snapshot ([`Error::Fenced`]), this cluster
+/// and its clones refuse all further calls until [`Cluster::reconnect`]: what the program knows of
+/// the old contents no longer holds.
+///
+/// # Errors
+/// A call that changes memory over more than one block is a sequence of pieces. When one of them
+/// fails and another may have been done, the error's [`outcome`](Error::outcome) is unknown, and its
+/// sentence names the piece that failed. A server that cannot be reached at all is found out before
+/// any piece is sent.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    space: Space,
+    pools: Vec<Pool>,
+    /// The server that said that the memory was restored, or [`NOT_FENCED`]. Relaxed: it orders
+    /// nothing, and the servers refuse what slips past it.
+    fenced_by: AtomicU32,
+}
+
+/// A cluster is shared between threads.
+const _: fn() = || {
+    fn is_shared<T: Clone + Send + Sync>() {}
+    is_shared::<Cluster>();
+};
+
+impl Cluster {
+    /// The cluster that mcomp.cfg describes. Connects to nobody yet.
+    pub fn connect(config: &Config) -> Result<Cluster, Error> {
+        Cluster::with_options(Options::from_config(config))
+    }
+
+    /// The cluster that the options describe. Connects to nobody yet; fails with [`Error::Options`]
+    /// when they contradict each other.
+    pub fn with_options(options: Options) -> Result<Cluster, Error> {
+        options.check()?;
+        let space = options.space;
+        let options = Arc::new(options);
+        let pools = (0..space.n()).map(|server| Pool::new(server, Arc::clone(&options))).collect();
+        let fenced_by = AtomicU32::new(NOT_FENCED);
+        Ok(Cluster { inner: Arc::new(Inner { space, pools, fenced_by }) })
+    }
+
+    /// Starts over after [`Error::Fenced`]: closes idle connections, closes the others when their
+    /// calls are done, and takes the memory as it is now.
+    pub fn reconnect(&self) {
+        self.inner.pools.iter().for_each(Pool::renew);
+        self.inner.fenced_by.store(NOT_FENCED, Ordering::Relaxed);
+    }
+
+    /// Bytes per server and number of servers.
+    pub fn space(&self) -> Space {
+        self.inner.space
+    }
+
+    /// Bytes in the whole address space.
+    pub fn size(&self) -> u64 {
+        self.inner.space.size()
+    }
+
+    /// Fills `buffer` with the bytes from `addr` on.
+    pub fn read_at(&self, addr: u64, buffer: &mut [u8]) -> Result<(), Error> {
+        let range = self.range_of(addr, buffer.len() as u64)?;
+        let make = move |piece: Piece| Ask::new(piece.addr - addr, Request::Read { addr: piece.addr, len: piece.len });
+        self.spread(range, PIECE, make, |tag, body| {
+            let at = tag as usize;
+            buffer[at..at + body.len()].copy_from_slice(body);
+            Ok(())
+        })
+    }
+
+    /// The `len` bytes from `addr` on. For ranges that should not be held at once, see
+    /// [`Cluster::chunks`].
+    pub fn read_vec(&self, addr: u64, len: u64) -> Result<Vec<u8>, Error> {
+        self.range_of(addr, len)?;
+        let mut bytes = zeros(len)?;
+        self.read_at(addr, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Puts `data` at `addr`.
+    pub fn write_at(&self, addr: u64, data: &[u8]) -> Result<(), Error> {
+        let range = self.range_of(addr, data.len() as u64)?;
+        self.spread(range, PIECE, |piece| Ask::new(0, write_of(piece, addr, data)), |_, _| Ok(()))
+    }
+
+    /// Puts `byte` into all of `addr..addr + len`.
+    pub fn fill(&self, addr: u64, len: u64, byte: u8) -> Result<(), Error> {
+        let range = self.range_of(addr, len)?;
+        let make = |Piece { addr, len, .. }| Ask::new(0, Request::Fill { addr, len, byte });
+        self.spread(range, limits::MAX_SPAN, make, |_, _| Ok(()))
+    }
+
+    /// The address of the first byte from `addr` on that differs from `data`, if one does. The bytes
+    /// stay on the servers.
+    pub fn compare(&self, addr: u64, data: &[u8]) -> Result<Option<u64>, Error> {
+        let range = self.range_of(addr, data.len() as u64)?;
+        let mut first = None;
+        let make = |piece: Piece| {
+            let at = (piece.addr - addr) as usize;
+            let data = &data[at..at + piece.len as usize];
+            Ask::new(piece.addr, Request::Compare { addr: piece.addr, data })
+        };
+        self.spread(range, PIECE, make, |tag, body| {
+            let index = u64_of(body);
+            if index != u64::MAX {
+                let found = tag.saturating_add(index);
+                first = Some(first.map_or(found, |first: u64| first.min(found)));
+            }
+            Ok(())
+        })?;
+        Ok(first)
+    }
+
+    /// CRC-32 (IEEE 802.3) of `addr..addr + len`, computed by the servers. 0 for no bytes.
+    pub fn checksum(&self, addr: u64, len: u64) -> Result<u32, Error> {
+        let range = self.range_of(addr, len)?;
+        let mut sums = Vec::new();
+        let make = |Piece { addr, len, .. }| Ask::new(addr, Request::Checksum { addr, len });
+        self.spread(range, limits::MAX_SPAN, make, |tag, body| {
+            sums.push((tag, u32_of(body)));
+            Ok(())
+        })?;
+        // Servers answer side by side; a checksum of a whole is made from its pieces in order.
+        sums.sort_unstable();
+        let lens = range.pieces(limits::MAX_SPAN).map(|piece| piece.len);
+        let mut whole = crc32fast::Hasher::new();
+        for ((_, sum), len) in sums.into_iter().zip(lens) {
+            whole.combine(&crc32fast::Hasher::new_with_initial_len(sum, len));
+        }
+        Ok(whole.finalize())
+    }
+
+    /// Turns a claim into a range, unless the memory behind it is another now.
+    pub(crate) fn range_of(&self, addr: u64, len: u64) -> Result<Range, Error> {
+        self.check_fence()?;
+        Ok(self.inner.space.check(addr, len)?)
+    }
+
+    /// Refuses to go on after a restore.
+    pub(crate) fn check_fence(&self) -> Result<(), Error> {
+        match self.inner.fenced_by.load(Ordering::Relaxed) {
+            NOT_FENCED => Ok(()),
+            server => {
+                let peer = self.pool(server).peer();
+                Err(Error::Fenced { server, address: peer.address.clone() })
+            }
+        }
+    }
+
+    /// The connections to one server.
+    pub(crate) fn pool(&self, server: u32) -> &Pool {
+        &self.inner.pools[server as usize]
+    }
+
+    /// The connections to a server whose id comes from the caller.
+    pub(crate) fn pool_of(&self, server: u32) -> Result<&Pool, Error> {
+        let n = self.inner.space.n();
+        self.inner.pools.get(server as usize).ok_or_else(|| {
+            Error::Usage(format!("there is no server {server}: this cluster has servers 0 to {}", n - 1))
+        })
+    }
+
+    /// One request to one server.
+    pub(crate) fn ask<T>(
+        &self,
+        server: u32,
+        ask: Ask<'_>,
+        take: impl FnOnce(&[u8]) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        self.note(single(self.pool(server), ask, take))
+    }
+
+    /// One request for each piece of a range, to all servers side by side.
+    fn spread<'a>(
+        &self,
+        range: Range,
+        max: u64,
+        make: impl Fn(Piece) -> Ask<'a>,
+        mut deliver: impl FnMut(u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut pieces = range.pieces(max);
+        let Some(first) = pieces.next() else { return Ok(()) };
+        if pieces.next().is_none() {
+            let ask = make(first);
+            let tag = ask.tag;
+            return self.ask(first.server, ask, |body| deliver(tag, body));
+        }
+        let space = self.inner.space;
+        let shares = range.pieces(space.k()).map(|share| {
+            let of_server = space.check(share.addr, share.len).expect("a piece of a range lies inside its space");
+            (share.server, of_server.pieces(max).map(&make))
+        });
+        self.run(shares, &mut |_, tag, body| deliver(tag, body))
+    }
+
+    /// Drives one lane for each share. The shares come in rising order of server.
+    pub(crate) fn run<'a, W: Iterator<Item = Ask<'a>>>(
+        &self,
+        shares: impl Iterator<Item = (u32, W)>,
+        deliver: &mut impl FnMut(usize, u64, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        // All connections first: a server that is down is found out before anything is sent.
+        let lanes: Result<Vec<_>, Error> =
+            shares.map(|(server, work)| Ok(Lane::new(self.pool(server).checkout()?, work))).collect();
+        let mut lanes = self.note(lanes)?;
+        drive(&mut lanes, OnFailure::StopAll, deliver);
+        self.note_failures(&lanes);
+        verdict(&lanes)
+    }
+
+    /// Remembers that the memory was restored, if that is what a lane failed of.
+    pub(crate) fn note_failures<'a, W: Iterator<Item = Ask<'a>>>(&self, lanes: &[Lane<'_, 'a, W>]) {
+        for failure in lanes.iter().filter_map(Lane::failure) {
+            self.note_failure(failure);
+        }
+    }
+
+    /// Remembers that the memory was restored, if that is what a call failed of.
+    pub(crate) fn note<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| self.note_failure(error))
+    }
+
+    fn note_failure(&self, error: &Error) {
+        if let Error::Fenced { server, .. } = error {
+            self.inner.fenced_by.store(*server, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The write of the piece of `data` (which belongs at `addr`) that one server holds.
+fn write_of(piece: Piece, addr: u64, data: &[u8]) -> Request<'_> {
+    let at = (piece.addr - addr) as usize;
+    Request::Write { addr: piece.addr, data: &data[at..at + piece.len as usize] }
+}
+
+/// `len` zero bytes, or the error that says that this machine has no room for them.
+pub(crate) fn zeros(len: u64) -> Result<Vec<u8>, Error> {
+    let too_large = Error::TooLarge { len, max: isize::MAX as u64 };
+    let Ok(len) = usize::try_from(len) else { return Err(too_large) };
+    // A trial: the allocation below gets memory that the system has zeroed, but aborts when there is none.
+    if Vec::<u8>::new().try_reserve_exact(len).is_err() {
+        return Err(too_large);
+    }
+    Ok(vec![0; len])
+}
+
+/// The number in an answer whose length was checked.
+fn u64_of(body: &[u8]) -> u64 {
+    u64::from_le_bytes(body.try_into().expect("the answer's length was checked"))
+}
+
+/// The number in an answer whose length was checked.
+fn u32_of(body: &[u8]) -> u32 {
+    u32::from_le_bytes(body.try_into().expect("the answer's length was checked"))
+}

@@ -1,0 +1,290 @@
+//! One server's share of a call: the requests to send there, the ones in flight, and the link they
+//! travel on.
+//!
+//! What happens when a connection breaks is decided here. Requests in flight are sent again under
+//! their old numbers if that is safe: they do not modify, or the server still knows the session.
+//! Otherwise the lane fails, with an unknown outcome if a request that modifies was sent. Each wait
+//! for progress ends after the timeout of the options.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use mcomp_net::CallError;
+
+use crate::Error;
+use crate::ask::Ask;
+use crate::pool::{Lease, Pool, Reopen};
+use crate::window::Window;
+
+/// Bytes sent to one server before the next one gets its turn.
+const TURN: usize = 512 << 10;
+
+/// One server's share of a call.
+///
+/// - `flight` holds what was sent on the present connection, oldest first: answers come in order.
+/// - `again` holds what was in flight when a connection broke, oldest first; all of it goes before
+///   `next` and `work`.
+/// - `window` counts exactly `flight`.
+#[derive(Debug)]
+pub(crate) struct Lane<'p, 'a, W> {
+    lease: Lease<'p>,
+    work: W,
+    next: Option<Ask<'a>>,
+    flight: VecDeque<Flying<'a>>,
+    again: VecDeque<Flying<'a>>,
+    window: Window,
+    /// The window was full: nothing is sent until half of it is empty, so that small requests leave
+    /// many at a time.
+    resting_above: Option<usize>,
+    failure: Option<Error>,
+    /// A request that modifies was answered with success.
+    effects: bool,
+    /// Connections opened since the last answer.
+    attempts: u32,
+    /// When the last request left or the last answer came.
+    progress: Instant,
+    /// Requests taken from `work`, sent or not.
+    begun: u64,
+}
+
+/// A request with its number.
+#[derive(Debug)]
+struct Flying<'a> {
+    id: u64,
+    ask: Ask<'a>,
+    /// Whether the server may have received all of it, on this connection or an earlier one.
+    sent: bool,
+}
+
+impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
+    /// A lane that will do `work` over `lease`.
+    pub(crate) fn new(lease: Lease<'p>, mut work: W) -> Self {
+        let next = work.next();
+        Lane {
+            lease,
+            next,
+            work,
+            flight: VecDeque::new(),
+            again: VecDeque::new(),
+            window: Window::default(),
+            resting_above: None,
+            failure: None,
+            effects: false,
+            attempts: 0,
+            progress: Instant::now(),
+            begun: 0,
+        }
+    }
+
+    /// A lane that goes on with a request whose connection broke with `error`. `sent`: the server may
+    /// have received it.
+    pub(crate) fn mending(lease: Lease<'p>, work: W, id: u64, ask: Ask<'a>, sent: bool, error: CallError) -> Self {
+        let mut lane = Lane::new(lease, work);
+        lane.flight.push_back(Flying { id, ask, sent });
+        lane.mend(error);
+        lane
+    }
+
+    /// The server it leads to.
+    pub(crate) fn pool(&self) -> &'p Pool {
+        self.lease.pool()
+    }
+
+    /// Why it ended early.
+    pub(crate) fn failure(&self) -> Option<&Error> {
+        self.failure.as_ref()
+    }
+
+    /// What the end of this lane means for its request number `index`, which has no good answer: one
+    /// that was never sent, or does not modify, certainly had no effect.
+    pub(crate) fn failure_of(&self, index: u64, modifies: bool) -> Error {
+        let failure = self.failure.clone().expect("a lane that did not fail has answered everything");
+        match failure {
+            Error::Unknown { server, address, reason } if index >= self.begun || !modifies => {
+                Error::Unavailable { server, address, reason }
+            }
+            // The answer is there and cannot be read: what was asked may have been done.
+            Error::Protocol { .. } if index < self.begun && modifies => self.pool().peer().in_part(failure),
+            failure => failure,
+        }
+    }
+
+    /// Whether it may have changed memory.
+    pub(crate) fn has_effects(&self) -> bool {
+        self.effects || matches!(self.failure, Some(Error::Unknown { .. }))
+    }
+
+    /// Sends nothing new; what is in flight is still awaited.
+    pub(crate) fn stop(&mut self) {
+        self.next = None;
+    }
+
+    fn upcoming(&self) -> Option<&Ask<'a>> {
+        self.again.front().map(|flying| &flying.ask).or(self.next.as_ref())
+    }
+
+    fn pop_upcoming(&mut self) -> Option<Flying<'a>> {
+        if let Some(flying) = self.again.pop_front() {
+            return Some(flying);
+        }
+        let ask = self.next.take()?;
+        self.next = self.work.next();
+        self.begun += 1;
+        Some(Flying { id: self.lease.next_id(), ask, sent: false })
+    }
+
+    /// Sends until the window is full or the turn is over.
+    pub(crate) fn send_turn(&mut self) {
+        if self.resting_above.is_some_and(|half| self.flight.len() > half) {
+            return;
+        }
+        self.resting_above = None;
+        let mut turn = 0;
+        while let Some((request, answer)) = self.upcoming().map(Ask::weights) {
+            if !self.window.admits(request, answer) {
+                self.resting_above = Some(self.flight.len() / 2);
+                break;
+            }
+            if turn >= TURN {
+                break;
+            }
+            turn += request;
+            if let Err(error) = self.send_one(request, answer) {
+                return self.mend(error);
+            }
+        }
+        if let Err(error) = self.lease.flush() {
+            self.mend(error);
+        }
+    }
+
+    fn send_one(&mut self, request: usize, answer: usize) -> Result<(), CallError> {
+        let flying = self.pop_upcoming().expect("the caller saw it");
+        self.window.add(request, answer);
+        self.flight.push_back(flying);
+        let ask = self.flight.back_mut().expect("pushed above");
+        // From here on it may leave at any time, with the frames around it.
+        ask.sent = true;
+        self.lease.send(ask.id, &ask.ask)?;
+        self.progress = Instant::now();
+        Ok(())
+    }
+
+    /// Whether there is nothing to do but wait for an answer.
+    pub(crate) fn must_wait(&self) -> bool {
+        !self.flight.is_empty() && (self.resting_above.is_some() || self.upcoming().is_none())
+    }
+
+    /// Whether anything is left to be sent or awaited.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.flight.is_empty() || self.upcoming().is_some()
+    }
+
+    /// Waits for one answer and hands it on.
+    pub(crate) fn take_one(&mut self, deliver: impl FnOnce(u64, &[u8]) -> Result<(), Error>) {
+        let deadline = self.deadline();
+        let Some(first) = self.flight.front() else { return };
+        match self.lease.receive(first.id, first.ask.kind, deadline) {
+            Ok(received) => {
+                let ask = self.landed();
+                self.effects |= ask.modifies;
+                let body = checked(self.pool(), &ask, self.lease.body(&received));
+                if let Err(error) = body.and_then(|body| deliver(ask.tag, body)) {
+                    self.end_with(error);
+                }
+            }
+            Err(CallError::Refused { status, message }) if !self.lease.is_broken() => {
+                self.landed();
+                self.end_with(self.pool().peer().refused(status, message));
+            }
+            Err(error) => self.mend(error),
+        }
+    }
+
+    /// When the oldest request is overdue. While this thread served other lanes, the answer may have
+    /// arrived: so there is always time to take it.
+    fn deadline(&self) -> Instant {
+        let timeout = self.pool().timeout();
+        (self.progress + timeout).max(Instant::now() + timeout / 8)
+    }
+
+    /// Takes the oldest request out of flight: its answer is here.
+    fn landed(&mut self) -> Ask<'a> {
+        let flying = self.flight.pop_front().expect("an answer to a request in flight");
+        let (request, answer) = flying.ask.weights();
+        self.window.remove(request, answer);
+        self.attempts = 0;
+        self.progress = Instant::now();
+        flying.ask
+    }
+
+    /// Remembers the first failure and sends nothing new.
+    fn end_with(&mut self, error: Error) {
+        self.failure.get_or_insert(error);
+        self.stop();
+    }
+
+    /// Connects again, or ends the lane. Afterwards nothing is in flight.
+    fn mend(&mut self, error: CallError) {
+        self.lease.break_off();
+        self.window = Window::default();
+        self.resting_above = None;
+        while let Some(flying) = self.flight.pop_back() {
+            self.again.push_front(flying);
+        }
+        if let Err(error) = self.reconnect(error) {
+            self.again.clear();
+            // An unknown outcome outweighs whatever ended the lane before.
+            if matches!(error, Error::Unknown { .. }) {
+                self.failure = None;
+            }
+            self.end_with(error);
+        }
+    }
+
+    fn reconnect(&mut self, error: CallError) -> Result<(), Error> {
+        let (pool, timeout) = (self.pool(), self.pool().timeout());
+        let at_stake = self.again.iter().any(|flying| flying.sent && flying.ask.modifies);
+        if !matches!(error, CallError::Lost(_)) {
+            return Err(pool.peer().unanswered(error, at_stake, timeout));
+        }
+        let mut last = pool.peer().unanswered(error, at_stake, timeout);
+        let deadline = self.progress + timeout;
+        loop {
+            if self.attempts > 0 && !pause(deadline) {
+                return Err(last);
+            }
+            self.attempts += 1;
+            let error = match self.lease.reopen() {
+                Ok(resumed) if resumed || !at_stake => return Ok(()),
+                Ok(_) => return Err(pool.peer().unknown("the server was restarted before it answered")),
+                Err(Reopen::Never(error)) if !at_stake => return Err(error),
+                // The process that knew the session is gone: no later attempt can settle it.
+                Err(Reopen::Never(error) | Reopen::Nobody(error)) if at_stake => {
+                    return Err(pool.peer().unknown(error.to_string()));
+                }
+                Err(Reopen::Never(error) | Reopen::Nobody(error) | Reopen::NotNow(error)) => error,
+            };
+            last = if at_stake { pool.peer().unknown(error.to_string()) } else { error };
+        }
+    }
+}
+
+/// Sleeps 10 to 100 ms, so that many clients do not come back at the same instant. Whether there is
+/// time for another attempt.
+fn pause(deadline: Instant) -> bool {
+    let pause = Duration::from_millis(fastrand::u64(10..=100));
+    let is_in_time = Instant::now() + pause < deadline;
+    if is_in_time {
+        std::thread::sleep(pause);
+    }
+    is_in_time
+}
+
+/// The body of an answer, if its length is right for the request.
+pub(crate) fn checked<'b>(pool: &Pool, ask: &Ask<'_>, body: &'b [u8]) -> Result<&'b [u8], Error> {
+    if ask.expects(body.len()) {
+        return Ok(body);
+    }
+    Err(pool.peer().protocol(format!("{} bytes answer a {}", body.len(), ask.kind)))
+}

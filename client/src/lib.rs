@@ -1,0 +1,59 @@
+//! The client library: one address space over all servers of an mcomp cluster.
+//!
+//! A [`Cluster`] reads and writes any byte of the space, from any number of threads. It splits by
+//! address, sends to all servers involved before it waits for any, pipelines long transfers in
+//! bounded memory, and connects when it first needs a server, so that a dead one does not make the
+//! memory of the others unreachable.
+//!
+//! ```no_run
+//! use mcomp_client::{Cluster, Options, Space};
+//! # fn main() -> Result<(), mcomp_client::Error> {
+//! let space = Space::new(64 << 20, 2).expect("the space fits into 64 bits");
+//! let cluster = Cluster::with_options(Options::new("demo", space, ["10.0.0.1:7401", "10.0.0.2:7401"]))?;
+//! cluster.write_at(0, b"hello")?;
+//! assert_eq!(cluster.read_vec(0, 5)?, b"hello");
+//! let before = cluster.fetch_add(64, 1)?;
+//! # let _ = before; Ok(()) }
+//! ```
+//!
+//! What it promises
+//! - A read, write or patch inside one 4 KiB block is linearizable, and so is every atomic. A call
+//!   that spans blocks is a sequence of independent pieces.
+//! - A call ends: with success, with an error that certainly had no effect ([`Outcome::Fail`]), or
+//!   with one that may have had one ([`Outcome::Unknown`]). Never with a success that was none.
+//! - Nothing is sent for a range that is not inside the space.
+//! - A request that is sent again after a broken connection is done at most once.
+//! - Every wait for a server ends after the timeout of the options.
+//!
+//! What it leaves out: caching, locks across calls, and retries that a caller has to decide (after a
+//! busy server, a restore, or an unknown outcome).
+
+mod ask;
+mod atomics;
+mod batch;
+mod cluster;
+mod copy;
+mod dedicated;
+mod error;
+mod lane;
+mod link;
+mod options;
+mod peer;
+mod pool;
+mod range_io;
+mod status;
+mod stream;
+mod transfer;
+mod vectored;
+mod window;
+
+pub use atomics::{Exchanged, Exchanged16};
+pub use batch::{Batch, BatchOutcome};
+pub use cluster::Cluster;
+pub use dedicated::Dedicated;
+pub use error::{Error, Outcome};
+pub use mcomp_wire::control::{ServerStatus, Welcome};
+pub use mcomp_wire::{AtomicOp, Kind, Role, Space};
+pub use options::{Checksum, Options};
+pub use range_io::RangeIo;
+pub use stream::Chunks;

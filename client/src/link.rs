@@ -1,0 +1,236 @@
+//! One connection to one server, with the session that outlives it.
+//!
+//! A link numbers its requests. Session and number name an operation for the server: after a broken
+//! connection a link is opened again under the same session, and a request that is sent again under
+//! its old number is done at most once. The link knows no retry policy; the lanes of `transfer` do.
+
+use std::time::{Duration, Instant};
+
+use mcomp_net::{CallError, Connection, Received, Stream, begin_frame, finish_frame};
+use mcomp_wire::control::{self, Welcome};
+use mcomp_wire::{Header, Kind, Status, flags};
+use rustix::net::{RecvFlags, recv};
+use uuid::Uuid;
+
+use crate::ask::Ask;
+
+/// Small frames are gathered up to this many bytes before they are sent.
+const OUTBOX: usize = 64 << 10;
+
+/// A connection that has stood idle for less is not asked whether its peer is still there: that
+/// costs a system call.
+const FRESH: Duration = Duration::from_millis(100);
+
+/// A connection, its session and its numbering.
+///
+/// - Request ids rise within the session, across connections.
+/// - `unanswered` counts the frames sent on this connection whose answers have not been taken.
+#[derive(Debug)]
+pub(crate) struct Link {
+    connection: Connection,
+    session: Uuid,
+    last_id: u64,
+    outbox: Vec<u8>,
+    unanswered: usize,
+    broken: bool,
+    socket_timeout: Duration,
+    idle_since: Instant,
+}
+
+impl Link {
+    /// A link over a connection that was opened under `session`.
+    pub(crate) fn new(connection: Connection, session: Uuid, timeout: Duration) -> Link {
+        Link {
+            connection,
+            session,
+            // The handshake is number 1.
+            last_id: 1,
+            outbox: Vec::new(),
+            unanswered: 0,
+            broken: false,
+            socket_timeout: timeout,
+            idle_since: Instant::now(),
+        }
+    }
+
+    /// Goes on over a new connection, opened under the same session. Whether the server still knows
+    /// the answers of the old one: only then may a request that modifies be sent again.
+    pub(crate) fn resume(&mut self, connection: Connection, timeout: Duration) -> bool {
+        let known = self.welcome().incarnation;
+        let welcome = &connection.greeting().welcome;
+        let resumed = welcome.resumed && welcome.incarnation == known;
+        self.connection = connection;
+        self.outbox.clear();
+        (self.unanswered, self.broken, self.socket_timeout) = (0, false, timeout);
+        resumed
+    }
+
+    /// The session's id.
+    pub(crate) fn session(&self) -> Uuid {
+        self.session
+    }
+
+    /// What the server said in the handshake.
+    pub(crate) fn welcome(&self) -> &Welcome {
+        &self.connection.greeting().welcome
+    }
+
+    /// A number that no request of the session has had.
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.last_id += 1;
+        self.last_id
+    }
+
+    /// Sends a request, or puts it into the outbox when it is small; see [`Link::flush`].
+    pub(crate) fn send(&mut self, id: u64, ask: &Ask<'_>) -> Result<(), CallError> {
+        self.unanswered += 1;
+        let header = self.connection.header(ask.kind, id);
+        let checksum = self.connection.greeting().checksum;
+        if let Some((fields, bytes)) = ask.large() {
+            self.flush()?;
+            let parts = [fields.bytes(), bytes];
+            let sent = self.connection.send(sealed(header, &parts, checksum), &parts);
+            return self.note(sent);
+        }
+        let at = begin_frame(&mut self.outbox);
+        ask.emit(&mut self.outbox);
+        finish_frame(&mut self.outbox, at, header, checksum);
+        if self.outbox.len() >= OUTBOX { self.flush() } else { Ok(()) }
+    }
+
+    /// Sends what is in the outbox, in one system call if the kernel takes it.
+    pub(crate) fn flush(&mut self) -> Result<(), CallError> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let sent = self.connection.send_frames(&self.outbox);
+        self.outbox.clear();
+        self.note(sent)
+    }
+
+    /// Waits until `deadline` for the answer to request `id`, the oldest unanswered one.
+    pub(crate) fn receive(&mut self, id: u64, kind: Kind, deadline: Instant) -> Result<Received, CallError> {
+        self.wait_at_most(deadline.saturating_duration_since(Instant::now()))?;
+        let received = self.connection.receive_any(deadline);
+        let received = self.note(received)?;
+        let header = received.header;
+        // An error frame closes the connection behind it, whatever it was about.
+        let is_error = header.kind == Kind::Error as u8;
+        if !is_error && (header.request_id != id || header.kind != kind as u8 || header.has_more()) {
+            self.broken = true;
+            return Err(CallError::Answer(format!("expected {kind} {id}, got {header}")));
+        }
+        self.broken |= is_error;
+        self.unanswered -= 1;
+        match Status::from_wire(header.status) {
+            Status::Ok if !is_error => Ok(received),
+            status => {
+                let message = String::from_utf8_lossy(self.connection.body(&received)).into_owned();
+                Err(CallError::Refused { status, message })
+            }
+        }
+    }
+
+    /// The body of the answer received last.
+    pub(crate) fn body(&self, received: &Received) -> &[u8] {
+        self.connection.body(received)
+    }
+
+    /// One control request and its answer.
+    pub(crate) fn control<A: serde::de::DeserializeOwned>(
+        &mut self,
+        kind: Kind,
+        body: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<A, CallError> {
+        let id = self.next_id();
+        self.send(id, &Ask::of_bytes(0, kind, body, 0, true))?;
+        self.flush()?;
+        let received = self.receive(id, kind, deadline)?;
+        Ok(control::decode(self.body(&received))?)
+    }
+
+    /// Whether the next request can be sent on it: nothing is left over from the last one.
+    pub(crate) fn is_clean(&self) -> bool {
+        !self.broken && self.unanswered == 0
+    }
+
+    /// Whether the connection is of no more use.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// Makes sure that it is not used again.
+    pub(crate) fn break_off(&mut self) {
+        self.broken = true;
+    }
+
+    /// Notes that it goes back into the pool.
+    pub(crate) fn rest(&mut self) {
+        self.idle_since = Instant::now();
+    }
+
+    /// Whether the peer has left while the link stood idle.
+    pub(crate) fn is_stale(&self) -> bool {
+        if self.idle_since.elapsed() < FRESH {
+            return false;
+        }
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        let peeked = match self.connection.stream() {
+            Stream::Tcp(socket) => recv(socket, &mut byte, flags),
+            Stream::Unix(socket) => recv(socket, &mut byte, flags),
+        };
+        // Bytes that nobody asked for are a parting word of the server.
+        !matches!(peeked, Err(error) if error == rustix::io::Errno::AGAIN)
+    }
+
+    /// Says goodbye, so that the server need not keep the session.
+    pub(crate) fn close(self) {
+        if self.is_clean() {
+            self.connection.close();
+        }
+    }
+
+    /// Sets the socket's own timeout, when it is far from what is wanted: that costs system calls.
+    fn wait_at_most(&mut self, left: Duration) -> Result<(), CallError> {
+        let slack = self.socket_timeout / 4;
+        if left + slack < self.socket_timeout || left > self.socket_timeout + slack {
+            let set = self.connection.set_request_timeout(left).map_err(CallError::Lost);
+            self.note(set)?;
+            // A zero would make every wait differ from it by more than its quarter.
+            self.socket_timeout = left.max(Duration::from_millis(1));
+        }
+        Ok(())
+    }
+
+    fn note<T>(&mut self, result: Result<T, CallError>) -> Result<T, CallError> {
+        self.broken |= result.is_err();
+        result
+    }
+}
+
+/// The header for a body in parts.
+fn sealed(mut header: Header, parts: &[&[u8]], checksum: bool) -> Header {
+    header.length = parts.iter().map(|part| part.len()).sum::<usize>() as u32;
+    if checksum {
+        let mut hasher = crc32fast::Hasher::new();
+        parts.iter().for_each(|part| hasher.update(part));
+        header.flags |= flags::CHECKSUM;
+        header.body_crc = hasher.finalize();
+    }
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_for_parts_is_the_header_for_the_whole() {
+        for checksum in [false, true] {
+            let whole = Header::default().for_body(b"abcdef", checksum);
+            assert_eq!(sealed(Header::default(), &[b"abc", b"", b"def"], checksum), whole);
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! The connections to one server: borrowed for a call, given back after it.
+//!
+//! Lock order: each pool has one lock, and it is a leaf. Nobody holds two of them, nobody takes
+//! another lock under one, and none is held across IO. A call that needs connections to several
+//! servers borrows them in rising order of server id, so that two calls cannot wait for each other.
+
+use std::io;
+use std::net::ToSocketAddrs;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, is_local, is_loopback, unix_name};
+use mcomp_wire::control::{Hello, features};
+use mcomp_wire::{BLOCK_SIZE, Status};
+use parking_lot::{Condvar, Mutex};
+use uuid::Uuid;
+
+use crate::link::Link;
+use crate::peer::Peer;
+use crate::{Checksum, Error, Options};
+
+/// The connections to one server.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    peer: Peer,
+    options: Arc<Options>,
+    /// Whether the server is on this machine; asked when the first connection is made.
+    near: OnceLock<bool>,
+    /// Guards which links are idle and how many exist. A leaf; never held across IO.
+    state: Mutex<State>,
+    /// A link was given back or given up.
+    freed: Condvar,
+}
+
+/// - `idle.len() <= open <= max_connections`.
+/// - The link used last is last in `idle`.
+#[derive(Debug, Default)]
+struct State {
+    idle: Vec<Link>,
+    open: usize,
+    /// Links of an older generation are not taken back.
+    generation: u64,
+    /// The config epoch of the first handshake of this generation.
+    epoch: Option<u64>,
+}
+
+/// A link on loan. It goes back when this is dropped, if nothing is left over on it.
+#[derive(Debug)]
+pub(crate) struct Lease<'p> {
+    pool: &'p Pool,
+    generation: u64,
+    /// Taken only by `drop`.
+    link: Option<Link>,
+}
+
+impl Pool {
+    /// A pool without connections.
+    pub(crate) fn new(server: u32, options: Arc<Options>) -> Pool {
+        let address = options.servers[server as usize].clone();
+        let peer = Peer { server, address };
+        Pool { peer, options, near: OnceLock::new(), state: Mutex::default(), freed: Condvar::new() }
+    }
+
+    /// The server as errors name it.
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// How long a request may go without progress.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.options.timeout
+    }
+
+    /// Borrows a link: the one used last, or a new one, or the next that is given back.
+    pub(crate) fn checkout(&self) -> Result<Lease<'_>, Error> {
+        loop {
+            let (link, generation) = self.idle_or_room()?;
+            let mut lease = Lease { pool: self, generation, link };
+            match &lease.link {
+                Some(link) if !link.is_stale() => return Ok(lease),
+                Some(_) => lease.break_off(),
+                None => {
+                    let session = Uuid::new_v4();
+                    let connection = self.open(session, generation)?;
+                    lease.link = Some(Link::new(connection, session, self.options.timeout));
+                    return Ok(lease);
+                }
+            }
+        }
+    }
+
+    /// A link of the caller's own, outside the pool and its cap.
+    pub(crate) fn dedicated(&self) -> Result<Link, Error> {
+        let session = Uuid::new_v4();
+        let connection = self.connect(session).map_err(|error| self.unreached(error))?;
+        Ok(Link::new(connection, session, self.options.timeout))
+    }
+
+    /// Closes what is idle, and everything else when it is given back. Forgets the config epoch.
+    pub(crate) fn renew(&self) {
+        let idle = {
+            let mut state = self.state.lock();
+            state.generation += 1;
+            state.epoch = None;
+            state.open -= state.idle.len();
+            std::mem::take(&mut state.idle)
+        };
+        self.freed.notify_all();
+        idle.into_iter().for_each(|link| link.close());
+    }
+
+    /// An idle link, or none and the right to open one.
+    fn idle_or_room(&self) -> Result<(Option<Link>, u64), Error> {
+        let mut deadline = None;
+        let mut state = self.state.lock();
+        loop {
+            let generation = state.generation;
+            if let Some(link) = state.idle.pop() {
+                return Ok((Some(link), generation));
+            }
+            if state.open < self.options.max_connections {
+                state.open += 1;
+                return Ok((None, generation));
+            }
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.options.timeout);
+            if self.freed.wait_until(&mut state, deadline).timed_out() {
+                let Peer { server, address } = self.peer.clone();
+                return Err(Error::Timeout { server, address, after: self.options.timeout });
+            }
+        }
+    }
+
+    /// Opens a connection, and refuses one that leads to memory of another epoch.
+    fn open(&self, session: Uuid, generation: u64) -> Result<Connection, Error> {
+        let connection = self.connect(session).map_err(|error| self.unreached(error))?;
+        self.check_epoch(&connection, generation)?;
+        Ok(connection)
+    }
+
+    fn check_epoch(&self, connection: &Connection, generation: u64) -> Result<(), Error> {
+        let epoch = connection.greeting().welcome.config_epoch;
+        let mut state = self.state.lock();
+        if state.generation == generation && *state.epoch.get_or_insert(epoch) != epoch {
+            return Err(self.peer.refused(Status::Fenced, String::new()));
+        }
+        Ok(())
+    }
+
+    /// Connects and shakes hands: over the Unix socket when the server is on this machine and
+    /// listens there, over TCP otherwise.
+    fn connect(&self, session: Uuid) -> Result<Connection, ConnectError> {
+        if self.options.unix && self.is_near() {
+            let endpoint = Endpoint::Unix(unix_name(&self.options.cluster, self.peer.server, &self.peer.address));
+            match self.shake_hands(&endpoint, session) {
+                Err(ConnectError::Unreachable { source, .. }) if is_nobody(&source) => {}
+                done => return done,
+            }
+        }
+        self.shake_hands(&Endpoint::Tcp(self.peer.address.clone()), session)
+    }
+
+    fn shake_hands(&self, endpoint: &Endpoint, session: Uuid) -> Result<Connection, ConnectError> {
+        let options = &*self.options;
+        let hello = Hello {
+            cluster: options.cluster.clone(),
+            role: options.role,
+            server: self.peer.server,
+            k: options.space.k(),
+            n: options.space.n(),
+            session,
+            features: if self.wants_checksum(endpoint) { features::CHECKSUM } else { 0 },
+            auth: Vec::new(),
+        };
+        let timeouts = Timeouts { connect: self.connect_timeout(), request: options.timeout };
+        let connection = Connection::open(endpoint, &hello, timeouts)?;
+        let welcome = &connection.greeting().welcome;
+        if welcome.server != self.peer.server || u64::from(welcome.block_size) != BLOCK_SIZE {
+            let message = format!("server {} with blocks of {} bytes answers", welcome.server, welcome.block_size);
+            return Err(ConnectError::Protocol { endpoint: endpoint.clone(), message });
+        }
+        Ok(connection)
+    }
+
+    fn wants_checksum(&self, endpoint: &Endpoint) -> bool {
+        match (self.options.checksum, endpoint) {
+            (Checksum::On, _) => true,
+            (Checksum::Off, _) | (Checksum::Auto, Endpoint::Unix(_)) => false,
+            (Checksum::Auto, Endpoint::Tcp(address)) => !is_loopback(address),
+        }
+    }
+
+    fn is_near(&self) -> bool {
+        *self.near.get_or_init(|| {
+            self.peer.address.to_socket_addrs().is_ok_and(|mut found| found.any(|one| is_local(one.ip())))
+        })
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        self.options.connect_timeout.min(self.options.timeout)
+    }
+
+    fn unreached(&self, error: ConnectError) -> Error {
+        self.peer.unreached(error, self.connect_timeout())
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.state.get_mut().idle).into_iter().for_each(|link| link.close());
+    }
+}
+
+impl<'p> Lease<'p> {
+    /// Where it is borrowed from.
+    pub(crate) fn pool(&self) -> &'p Pool {
+        self.pool
+    }
+
+    /// Connects again under the same session, once. Whether the server still knows its answers.
+    pub(crate) fn reopen(&mut self) -> Result<bool, Reopen> {
+        let connection = self.pool.connect(self.session()).map_err(|error| match error {
+            ConnectError::Unreachable { ref source, .. } if is_nobody(source) => {
+                Reopen::Nobody(self.pool.unreached(error))
+            }
+            ConnectError::Unreachable { .. } | ConnectError::Refused { status: Status::Busy, .. } => {
+                Reopen::NotNow(self.pool.unreached(error))
+            }
+            error => Reopen::Never(self.pool.unreached(error)),
+        })?;
+        self.pool.check_epoch(&connection, self.generation).map_err(Reopen::Never)?;
+        let timeout = self.pool.timeout();
+        Ok(self.resume(connection, timeout))
+    }
+}
+
+/// Why a link was not opened again.
+#[derive(Debug)]
+pub(crate) enum Reopen {
+    /// No process listens there: the one that knew the session is gone.
+    Nobody(Error),
+    /// It may work a little later.
+    NotNow(Error),
+    /// It will not work.
+    Never(Error),
+}
+
+impl Deref for Lease<'_> {
+    type Target = Link;
+
+    fn deref(&self) -> &Link {
+        self.link.as_ref().expect("a lease has a link until it is dropped")
+    }
+}
+
+impl DerefMut for Lease<'_> {
+    fn deref_mut(&mut self) -> &mut Link {
+        self.link.as_mut().expect("a lease has a link until it is dropped")
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let mut link = self.link.take().filter(|link| link.is_clean());
+        if let Some(link) = &mut link {
+            link.rest();
+        }
+        let mut state = self.pool.state.lock();
+        match link {
+            Some(link) if state.generation == self.generation => state.idle.push(link),
+            _ => state.open -= 1,
+        }
+        drop(state);
+        self.pool.freed.notify_one();
+    }
+}
+
+/// Whether the operating system said that no process listens there.
+fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}

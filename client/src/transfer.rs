@@ -1,0 +1,90 @@
+//! Requests over one or many servers at once, driven by the calling thread.
+//!
+//! [`drive`] sends to every lane before it waits for any, keeps each lane's window full, and takes one
+//! answer from each in turn. Memory is bounded by the windows, however long the call is. It leaves
+//! out what happens when a connection breaks: each [`Lane`] knows that for itself.
+
+use std::time::Instant;
+
+use mcomp_net::CallError;
+
+use crate::Error;
+use crate::ask::Ask;
+use crate::lane::{Lane, checked};
+use crate::pool::Pool;
+
+/// What the failure of one lane means for the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnFailure {
+    /// They send nothing new: the call has failed.
+    StopAll,
+    /// They go on: their requests are independent.
+    GoOn,
+}
+
+/// Does the work of all lanes. `deliver` gets the lane's index, the request's tag and its answer's body;
+/// what it refuses ends the lane.
+pub(crate) fn drive<'a, W: Iterator<Item = Ask<'a>>>(
+    lanes: &mut [Lane<'_, 'a, W>],
+    on_failure: OnFailure,
+    deliver: &mut impl FnMut(usize, u64, &[u8]) -> Result<(), Error>,
+) {
+    while lanes.iter().any(Lane::is_open) {
+        lanes.iter_mut().for_each(Lane::send_turn);
+        for (index, lane) in lanes.iter_mut().enumerate() {
+            if lane.must_wait() {
+                lane.take_one(|tag, body| deliver(index, tag, body));
+            }
+        }
+        if on_failure == OnFailure::StopAll && lanes.iter().any(|lane| lane.failure().is_some()) {
+            lanes.iter_mut().for_each(Lane::stop);
+        }
+    }
+}
+
+/// What came of a call as a whole: its first failure, and an unknown outcome if any part of it may
+/// have changed memory.
+pub(crate) fn verdict<'a, W: Iterator<Item = Ask<'a>>>(lanes: &[Lane<'_, 'a, W>]) -> Result<(), Error> {
+    let failed = lanes.iter().filter(|lane| lane.failure().is_some());
+    // A lane that does not know its outcome says more than one that had none.
+    let Some(lane) = failed.max_by_key(|lane| lane.has_effects()) else { return Ok(()) };
+    let failure = lane.failure().cloned().expect("filtered by it");
+    Err(if lanes.iter().any(Lane::has_effects) { lane.pool().peer().in_part(failure) } else { failure })
+}
+
+/// One request and its answer: the hot path, without a lane. A connection that breaks is left to one.
+pub(crate) fn single<T>(pool: &Pool, ask: Ask<'_>, take: impl FnOnce(&[u8]) -> Result<T, Error>) -> Result<T, Error> {
+    let mut lease = pool.checkout()?;
+    let id = lease.next_id();
+    let mut sent = false;
+    let answer = lease.send(id, &ask).and_then(|()| lease.flush()).and_then(|()| {
+        sent = true;
+        lease.receive(id, ask.kind, Instant::now() + pool.timeout())
+    });
+    match answer {
+        Ok(received) => {
+            let taken = checked(pool, &ask, lease.body(&received)).and_then(take);
+            if taken.is_err() {
+                lease.break_off();
+            }
+            taken.map_err(|error| if ask.modifies { pool.peer().in_part(error) } else { error })
+        }
+        Err(CallError::Refused { status, message }) if !lease.is_broken() => Err(pool.peer().refused(status, message)),
+        Err(error) => finish_single(Lane::mending(lease, std::iter::empty(), id, ask, sent, error), take),
+    }
+}
+
+fn finish_single<'a, T>(
+    lane: Lane<'_, 'a, std::iter::Empty<Ask<'a>>>,
+    take: impl FnOnce(&[u8]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let mut lanes = [lane];
+    let (mut take, mut taken) = (Some(take), None);
+    drive(&mut lanes, OnFailure::StopAll, &mut |_, _, body| {
+        let take = take.take().expect("one request has one answer");
+        taken = Some(take(body)?);
+        Ok(())
+    });
+    verdict(&lanes)?;
+    Ok(taken.expect("a lane without failure has delivered"))
+}

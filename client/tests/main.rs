@@ -1,0 +1,10 @@
+//! The client library against servers: real ones, and one that fails on purpose.
+
+/// A server whose faults are scripted by the test.
+mod fake;
+/// What happens to a call when its connection breaks, its server restarts, or answers stay away.
+mod faults;
+/// Everything that reads and writes, against real servers and a plain vector as the model.
+mod memory;
+/// A cluster of real servers inside the test process.
+mod real;

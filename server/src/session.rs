@@ -92,10 +92,6 @@ impl Session {
         self.highest = id;
         self.kept.push_back((id, Answer { status, body: Body::new(body) }));
     }
-
-    fn is_fresh(&self) -> bool {
-        self.highest == 0
-    }
 }
 
 /// The sessions of a server.
@@ -142,7 +138,7 @@ impl Sessions {
     /// Gives a session back. `finished`: its client left on purpose.
     pub(crate) fn give_back(&self, id: Uuid, session: Session, finished: bool) {
         let mut table = self.table.lock();
-        if finished || session.is_fresh() {
+        if finished {
             table.remove(&id);
         } else {
             table.insert(id, Slot::Waiting { session, since: Instant::now() });

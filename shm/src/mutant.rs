@@ -32,3 +32,17 @@ pub fn active() -> Mutant {
 pub const fn active() -> Mutant {
     Mutant::None
 }
+
+/// Waits as long as `MCOMP_STRETCH_SWITCH_US` says, at most a second: the time between the switch of one server and
+/// that of the next, in which a wrong cut shows and a right one must not.
+#[cfg(feature = "mutants")]
+pub fn stretch_switch() {
+    let asked = std::env::var("MCOMP_STRETCH_SWITCH_US").ok().and_then(|text| text.parse().ok());
+    if let Some(micros) = asked {
+        std::thread::sleep(std::time::Duration::from_micros(u64::min(micros, 1_000_000)));
+    }
+}
+
+/// Nothing, because this build leaves the feature `mutants` out.
+#[cfg(not(feature = "mutants"))]
+pub const fn stretch_switch() {}

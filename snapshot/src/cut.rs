@@ -1,0 +1,189 @@
+//! The cut across all servers, as the master sees it.
+//!
+//! Prepare everyone, switch everyone, release everyone; each step is sent to all before any answer
+//! is awaited. Between switch and release the servers hold their answers, so nothing but messages
+//! happens there. A cut that is dropped without [`Cut::end`] is given up at every server that can
+//! still be reached; at the others it ends when its connection closes.
+
+use std::time::{Duration, Instant};
+
+use mcomp_config::Config;
+use mcomp_net::{Connection, Endpoint, Timeouts};
+use mcomp_shm::mutant;
+use mcomp_wire::control::{self, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch, Hello};
+use mcomp_wire::{Kind, Role, Status};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::SnapshotError;
+
+/// How long a server may take to find memory for its shadow area.
+const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A cut in progress.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    id: Uuid,
+    epoch: u64,
+    servers: Vec<Party>,
+    prepared: Vec<CutPrepared>,
+    hold: Duration,
+    open: bool,
+}
+
+/// One server's connection.
+#[derive(Debug)]
+struct Party {
+    name: String,
+    connection: Connection,
+}
+
+impl Cut {
+    /// Cuts all servers of the cluster at one instant.
+    pub(crate) fn make(config: &Config, id: Uuid) -> Result<Cut, SnapshotError> {
+        let servers = connect(config)?;
+        let mut cut = Cut { id, epoch: 0, servers, prepared: Vec::new(), hold: Duration::ZERO, open: true };
+        let cutting = cut.cut_all(config);
+        if let Err(error) = cutting {
+            cut.end(Some(&error.to_string()));
+            return Err(error);
+        }
+        Ok(cut)
+    }
+
+    fn cut_all(&mut self, config: &Config) -> Result<(), SnapshotError> {
+        let id = self.id;
+        self.set_timeouts(PREPARE_TIMEOUT)?;
+        self.prepared = self.ask_all(Kind::CutPrepare, &CutPrepare { cut: id })?;
+        self.set_timeouts(config.client().timeout)?;
+        let newest = self.prepared.iter().map(|prepared| prepared.epoch).max();
+        self.epoch = newest.unwrap_or(0) + 1;
+        let began = Instant::now();
+        let switch = CutSwitch { cut: id, epoch: self.epoch };
+        self.ask_all::<_, ()>(Kind::CutSwitch, &switch)?;
+        let released: Vec<CutReleased> = self.ask_all(Kind::CutRelease, &CutRelease { cut: id })?;
+        let longest = released.iter().map(|released| released.held_us).max();
+        self.hold = Duration::from_micros(longest.unwrap_or(0));
+        tracing::debug!(cut = %id, epoch = self.epoch, held = ?self.hold, took = ?began.elapsed(), "cut");
+        Ok(())
+    }
+
+    /// The epoch that began with the cut: the snapshot holds what was written before it.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The longest time for which a server held answers.
+    pub(crate) fn hold(&self) -> Duration {
+        self.hold
+    }
+
+    /// What each server said when it was prepared, in order.
+    pub(crate) fn prepared(&self) -> &[CutPrepared] {
+        &self.prepared
+    }
+
+    /// Ends the cut: the servers free their shadow areas. `failure` says why there is no snapshot.
+    pub(crate) fn end(mut self, failure: Option<&str>) {
+        self.end_all(failure);
+    }
+
+    fn end_all(&mut self, failure: Option<&str>) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        let body = control::encode(&CutEnd { cut: self.id, failure: failure.map(str::to_owned) });
+        let mut asked = Vec::new();
+        for party in &mut self.servers {
+            // A server that is gone ends the cut by itself when it notices, or when it starts again.
+            if party.connection.start(Kind::CutEnd, &body).is_ok() {
+                asked.push(party);
+            }
+        }
+        for party in asked {
+            if let Err(error) = party.connection.next_answer() {
+                tracing::debug!(server = party.name, %error, "the end of the cut was not acknowledged");
+            }
+        }
+    }
+
+    /// Sends to all, then waits for all. The first failure counts, but every answer is taken, so
+    /// that the connections stay usable for the end of the cut.
+    fn ask_all<Q: Serialize, A: DeserializeOwned>(&mut self, kind: Kind, request: &Q) -> Result<Vec<A>, SnapshotError> {
+        let body = control::encode(request);
+        let mut failure = None;
+        let mut sent = Vec::with_capacity(self.servers.len());
+        for party in &mut self.servers {
+            if kind == Kind::CutSwitch && !sent.is_empty() {
+                mutant::stretch_switch();
+            }
+            match party.connection.start(kind, &body) {
+                Ok(_) => sent.push(party),
+                Err(error) => {
+                    failure.get_or_insert(SnapshotError::call(&party.name, error));
+                }
+            }
+        }
+        let mut answers = Vec::with_capacity(sent.len());
+        for party in sent {
+            let answer = party.connection.next_answer().and_then(|(_, body)| Ok(control::decode(body)?));
+            match answer {
+                Ok(answer) => answers.push(answer),
+                Err(error) => {
+                    failure.get_or_insert(SnapshotError::call(&party.name, error));
+                }
+            }
+        }
+        failure.map_or(Ok(answers), Err)
+    }
+
+    fn set_timeouts(&mut self, timeout: Duration) -> Result<(), SnapshotError> {
+        for party in &mut self.servers {
+            let set = party.connection.set_request_timeout(timeout);
+            set.map_err(|error| SnapshotError::call(&party.name, error.into()))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        self.end_all(Some("the snapshot was given up"));
+    }
+}
+
+/// Whether another cut right away may succeed: the servers were only too slow.
+pub(crate) fn is_worth_retrying(error: &SnapshotError) -> bool {
+    matches!(error, SnapshotError::Refused { status: Status::CutLost, .. })
+}
+
+fn connect(config: &Config) -> Result<Vec<Party>, SnapshotError> {
+    let open = |(id, entry): (u32, &mcomp_config::ServerEntry)| {
+        let address = entry.address.to_string();
+        let name = format!("server {id} ({address})");
+        let connection = Connection::open(&Endpoint::Tcp(address), &hello(config, id, Role::Node), timeouts(config));
+        connection
+            .map(|connection| Party { name: name.clone(), connection })
+            .map_err(|error| SnapshotError::connect(name, error))
+    };
+    (0..).zip(config.servers()).map(open).collect()
+}
+
+/// The handshake of a snapshot process, or of someone who asks one.
+pub(crate) fn hello(config: &Config, server: u32, role: Role) -> Hello {
+    Hello {
+        cluster: config.name().to_owned(),
+        role,
+        server,
+        k: config.k(),
+        n: config.n(),
+        session: Uuid::nil(),
+        features: 0,
+        auth: Vec::new(),
+    }
+}
+
+pub(crate) fn timeouts(config: &Config) -> Timeouts {
+    Timeouts { connect: config.client().connect_timeout, request: config.client().timeout }
+}

@@ -1,0 +1,170 @@
+//! Why there is no snapshot, or no restore: sorted by what the caller does next.
+
+use std::io;
+
+use mcomp_net::{CallError, ConnectError};
+use mcomp_wire::Status;
+
+use crate::file::FileError;
+
+/// A failure of a snapshot or a restore.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// mcomp.cfg does not allow it.
+    #[error("{0}")]
+    Config(String),
+    /// A snapshot process cannot listen on its address.
+    #[error("snapshot process {id} cannot listen on {address}: {source}")]
+    Listen {
+        /// Which one.
+        id: u32,
+        /// Where.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A thread cannot be started.
+    #[error("a thread cannot be started: {0}")]
+    Thread(io::Error),
+    /// A server or snapshot process does not answer. Nothing was changed.
+    #[error("{who} is not available: {reason}")]
+    Unavailable {
+        /// Which one, and where.
+        who: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// A server or snapshot process, or the master, said no. Nothing was changed.
+    #[error("{who} refused: {message}")]
+    Refused {
+        /// Which one.
+        who: String,
+        /// The reason as a code.
+        status: Status,
+        /// The reason as a sentence.
+        message: String,
+    },
+    /// The far side broke the protocol.
+    #[error("{who} answered something that makes no sense: {reason}")]
+    Protocol {
+        /// Which one.
+        who: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// A file of the snapshot.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The cluster could not be used. Nothing was changed.
+    #[error(transparent)]
+    Cluster(#[from] mcomp_client::Error),
+    /// The snapshot does not fit into this cluster. Nothing was changed.
+    #[error(
+        "the snapshot has data up to byte {end}, and this cluster holds {space} bytes: \
+         a larger k or more servers would hold it"
+    )]
+    DoesNotFit {
+        /// One past the last byte that is not zero.
+        end: u64,
+        /// Bytes of the cluster.
+        space: u64,
+    },
+    /// The restore was cut off: the memory is closed until one goes through.
+    #[error("the restore was cut off: {reason}; the memory stays closed until `mcomp restore` goes through")]
+    CutOff {
+        /// Why.
+        reason: String,
+    },
+}
+
+impl SnapshotError {
+    pub(crate) fn connect(who: impl Into<String>, error: ConnectError) -> SnapshotError {
+        let who = who.into();
+        match error {
+            ConnectError::Refused { status, message, .. } => SnapshotError::Refused { who, status, message },
+            ConnectError::Protocol { message, .. } => SnapshotError::Protocol { who, reason: message },
+            error => SnapshotError::Unavailable { who, reason: error.to_string() },
+        }
+    }
+
+    pub(crate) fn call(who: impl Into<String>, error: CallError) -> SnapshotError {
+        let who = who.into();
+        match error {
+            CallError::Refused { status, message } => SnapshotError::Refused { who, status, message },
+            CallError::TimedOut(_) | CallError::Lost(_) => {
+                SnapshotError::Unavailable { who, reason: error.to_string() }
+            }
+            error => SnapshotError::Protocol { who, reason: error.to_string() },
+        }
+    }
+
+    /// A stable word for it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            SnapshotError::Config(_) => "config",
+            SnapshotError::Listen { .. } => "listen",
+            SnapshotError::Thread(_) => "busy",
+            SnapshotError::Unavailable { .. } => "unavailable",
+            SnapshotError::Refused { status, .. } => status.word(),
+            SnapshotError::Protocol { .. } => "protocol",
+            SnapshotError::File(FileError::Io { .. }) => "io",
+            SnapshotError::File(FileError::NotFound { .. }) => "not_found",
+            SnapshotError::File(FileError::Bad { .. } | FileError::Chain { .. }) => "bad_data",
+            SnapshotError::File(_) => "usage",
+            SnapshotError::Cluster(error) => error.kind(),
+            SnapshotError::DoesNotFit { .. } => "full",
+            SnapshotError::CutOff { .. } => "unknown",
+        }
+    }
+
+    /// Whether memory may have been changed.
+    pub fn outcome_unknown(&self) -> bool {
+        matches!(self, SnapshotError::CutOff { .. })
+    }
+
+    /// The exit code of a command that ends with it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            SnapshotError::Config(_) => 78,
+            SnapshotError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 75,
+            SnapshotError::Listen { .. } => 78,
+            SnapshotError::Thread(_) => 75,
+            SnapshotError::Unavailable { .. } => 69,
+            SnapshotError::Refused { status, .. } => refused_exit_code(*status),
+            SnapshotError::Protocol { .. } => 76,
+            SnapshotError::File(FileError::Io { .. }) => 74,
+            SnapshotError::File(FileError::NotFound { .. }) => 1,
+            SnapshotError::File(FileError::Bad { .. } | FileError::Chain { .. }) => 65,
+            SnapshotError::File(_) => 64,
+            SnapshotError::Cluster(error) => error.exit_code(),
+            SnapshotError::DoesNotFit { .. } => 73,
+            SnapshotError::CutOff { .. } => 2,
+        }
+    }
+
+    /// The status that carries it over the network.
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            SnapshotError::Unavailable { .. } => Status::Unavailable,
+            SnapshotError::Refused { status, .. } => *status,
+            SnapshotError::File(FileError::Io { .. }) => Status::LocalIo,
+            SnapshotError::File(_) => Status::BadData,
+            SnapshotError::Thread(_) => Status::Busy,
+            _ => Status::Internal,
+        }
+    }
+}
+
+fn refused_exit_code(status: Status) -> u8 {
+    match status {
+        Status::Busy | Status::Fenced | Status::Restoring | Status::CutLost => 75,
+        Status::Unavailable => 69,
+        Status::Full => 73,
+        Status::LocalIo => 74,
+        Status::BadData | Status::Torn | Status::Checksum => 65,
+        Status::Denied => 77,
+        Status::WrongCluster | Status::Version | Status::UnknownKind | Status::Malformed => 76,
+        _ => 70,
+    }
+}

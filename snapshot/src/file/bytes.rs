@@ -1,0 +1,120 @@
+//! The fixed structures of the file, exactly as they lie on the disk.
+//!
+//! Every field is little-endian and unaligned, so a structure is its bytes on any machine. The sizes
+//! and the offsets that `docs/snapshot.md` draws are asserted here at compile time. What the fields
+//! may hold is checked where they are parsed: `header`, `chunk` and `footer`.
+
+use std::mem::{offset_of, size_of};
+
+use zerocopy::little_endian::{I64, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use super::meta::MAX_CLUSTER_BYTES;
+
+/// The first eight bytes of every snapshot file.
+pub(super) const MAGIC: [u8; 8] = *b"MCOMPSNP";
+/// The first four bytes of every chunk.
+pub(super) const CHUNK_MARKER: [u8; 4] = *b"CHNK";
+/// The first eight bytes of the trailer.
+pub(super) const TRAILER_MAGIC: [u8; 8] = *b"MCOMPEND";
+/// The version that this code writes, and the only one that it reads.
+pub(super) const VERSION: u32 = 1;
+
+pub(super) const HEADER_BYTES: usize = size_of::<HeaderBytes>();
+pub(super) const SERVER_BYTES: usize = size_of::<ServerBytes>();
+pub(super) const CHUNK_HEADER_BYTES: usize = size_of::<ChunkBytes>();
+pub(super) const ENTRY_BYTES: usize = size_of::<EntryBytes>();
+pub(super) const TOTALS_BYTES: usize = size_of::<TotalsBytes>();
+pub(super) const TRAILER_BYTES: usize = size_of::<TrailerBytes>();
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(super) struct HeaderBytes {
+    pub(super) magic: [u8; 8],
+    pub(super) version: U32,
+    pub(super) header_bytes: U32,
+    pub(super) block_bytes: U32,
+    pub(super) flags: U32,
+    pub(super) k_bytes: U64,
+    pub(super) n: U32,
+    pub(super) server_bytes: U32,
+    pub(super) cut: [u8; 16],
+    pub(super) parent: [u8; 16],
+    pub(super) cut_epoch: U64,
+    pub(super) parent_epoch: U64,
+    pub(super) config_epoch: U64,
+    pub(super) created_us: I64,
+    pub(super) cluster_bytes: u8,
+    pub(super) cluster: [u8; MAX_CLUSTER_BYTES],
+    pub(super) reserved: [u8; 355],
+    pub(super) crc: U32,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(super) struct ServerBytes {
+    pub(super) segment: [u8; 16],
+    pub(super) change_from_epoch: U64,
+    pub(super) cut_epoch: U64,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub(super) struct ChunkBytes {
+    pub(super) marker: [u8; 4],
+    pub(super) codec: u8,
+    pub(super) reserved: [u8; 3],
+    pub(super) address: U64,
+    pub(super) length: U32,
+    pub(super) stored: U32,
+    pub(super) crc: U32,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy)]
+#[repr(C)]
+pub(super) struct EntryBytes {
+    pub(super) address: U64,
+    pub(super) length: U32,
+    pub(super) stored: U32,
+    pub(super) offset: U64,
+    pub(super) codec: u8,
+    pub(super) reserved: [u8; 3],
+    pub(super) crc: U32,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(super) struct TotalsBytes {
+    pub(super) count: U64,
+    pub(super) memory_bytes: U64,
+    pub(super) stored_bytes: U64,
+    pub(super) mac: [u8; 32],
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(super) struct TrailerBytes {
+    pub(super) magic: [u8; 8],
+    pub(super) footer_offset: U64,
+    pub(super) footer_bytes: U64,
+    pub(super) hash: [u8; 32],
+}
+
+const _: () = {
+    assert!(HEADER_BYTES == 512);
+    assert!(offset_of!(HeaderBytes, k_bytes) == 24);
+    assert!(offset_of!(HeaderBytes, cut) == 40);
+    assert!(offset_of!(HeaderBytes, cut_epoch) == 72);
+    assert!(offset_of!(HeaderBytes, created_us) == 96);
+    assert!(offset_of!(HeaderBytes, cluster) == 105);
+    assert!(offset_of!(HeaderBytes, reserved) == 153);
+    assert!(offset_of!(HeaderBytes, crc) == 508);
+    assert!(SERVER_BYTES == 32);
+    assert!(CHUNK_HEADER_BYTES == 28);
+    assert!(offset_of!(ChunkBytes, address) == 8);
+    assert!(ENTRY_BYTES == 32);
+    assert!(offset_of!(EntryBytes, codec) == 24);
+    assert!(TOTALS_BYTES == 56);
+    assert!(offset_of!(TotalsBytes, mac) == 24);
+    assert!(TRAILER_BYTES == 56);
+};

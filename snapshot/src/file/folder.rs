@@ -1,0 +1,223 @@
+//! The snapshot folder: what is in it, what a name means there, and what may be thrown away.
+//!
+//! Retention counts whole chains only. It removes a file when all of this is true: it bears the name
+//! that its own header gives it, it is of the cluster in question, it is complete, and no snapshot
+//! that is kept builds on it. So a broken file, a file that a person renamed, and the last chain that
+//! can be restored always stay.
+//!
+//! Leaves out: reading chunks. A file with damaged chunks counts as complete until it is verified.
+
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::chain::is_snapshot_name;
+use super::reader::peek;
+use super::{Dir, FileError, MAX_CHAIN_FILES, Meta, Snapshot, temp};
+
+/// A folder of snapshots.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    dir: Dir,
+}
+
+/// One snapshot file of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name of the file.
+    pub name: String,
+    /// Its path.
+    pub path: PathBuf,
+    /// What it says about itself; none when not even that can be read. The servers of a broken
+    /// file are blank.
+    pub meta: Option<Meta>,
+    /// The size of the file.
+    pub size_bytes: u64,
+    /// Whether it can be restored.
+    pub state: State,
+}
+
+/// Whether a snapshot can be restored, as far as can be told without reading chunks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// The file is sound outside its chunks, and so is every file that it builds on.
+    Complete,
+    /// It is not, for this reason.
+    Broken(String),
+}
+
+/// What [`Folder::prune`] did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Pruned {
+    /// The snapshots that are gone.
+    pub removed: Vec<Entry>,
+    /// The broken files that were left, for a person to look at.
+    pub broken: Vec<Entry>,
+}
+
+impl Folder {
+    /// Opens a folder that exists.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dir::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Folder, FileError> {
+        Ok(Folder { dir: Dir::open(path)? })
+    }
+
+    /// Opens a folder, created for its owner alone when it is missing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Dir::open_or_create`].
+    pub fn open_or_create(path: impl AsRef<Path>) -> Result<Folder, FileError> {
+        Ok(Folder { dir: Dir::open_or_create(path)? })
+    }
+
+    /// The folder itself, for a [`Writer`](super::Writer).
+    pub fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// The snapshots in it, of every cluster, the oldest cut first.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Io`] when the folder cannot be read; a file that cannot be is listed as broken.
+    pub fn list(&self) -> Result<Vec<Entry>, FileError> {
+        let names = self.dir.names()?.into_iter().filter(|name| is_snapshot_name(name));
+        let mut entries: Vec<Entry> = names.map(|name| self.entry(name)).collect();
+        break_orphans(&mut entries);
+        entries.sort_by_key(|entry| (entry.meta.as_ref().map(|m| (m.created_us, m.cut_epoch)), entry.name.clone()));
+        Ok(entries)
+    }
+
+    /// The file that a person means: a name in this folder, or else a path.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::NotFound`] when there is neither.
+    pub fn resolve(&self, name_or_path: &str) -> Result<PathBuf, FileError> {
+        let in_folder = self.dir.path_of(name_or_path);
+        if !name_or_path.contains('/') && is_snapshot_name(name_or_path) && in_folder.symlink_metadata().is_ok() {
+            return Ok(in_folder);
+        }
+        if Path::new(name_or_path).exists() {
+            return Ok(PathBuf::from(name_or_path));
+        }
+        Err(FileError::NotFound { name: name_or_path.to_owned(), folder: self.dir.path().to_owned() })
+    }
+
+    /// Removes old snapshots of a cluster: keeps the newest `keep` complete ones, at least one, and
+    /// all that they build on. Broken files are reported and stay.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Io`] when the folder cannot be read or a file cannot be removed. Children go
+    /// before their parents, so what is left is as complete as it was.
+    pub fn prune(&self, cluster: &str, keep: usize) -> Result<Pruned, FileError> {
+        let of_cluster = |entry: &Entry| entry.meta.as_ref().is_none_or(|meta| meta.cluster == cluster);
+        let entries = self.list()?.into_iter().filter(of_cluster);
+        let (complete, broken): (Vec<_>, Vec<_>) = entries.partition(|entry| entry.state == State::Complete);
+        let kept = cuts_to_keep(&complete, keep.max(1));
+        let mut pruned = Pruned { removed: Vec::new(), broken };
+        for entry in complete.into_iter().rev().filter(|entry| is_spent(entry, &kept)) {
+            self.dir.remove(&entry.name)?;
+            pruned.removed.push(entry);
+        }
+        self.dir.sync()?;
+        Ok(pruned)
+    }
+
+    /// Removes the temporary files of writers that were killed; returns their names. Those of writers
+    /// that live, in any process, stay.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Io`] when the folder cannot be read.
+    pub fn sweep(&self) -> Result<Vec<String>, FileError> {
+        temp::sweep(&self.dir)
+    }
+
+    fn entry(&self, name: String) -> Entry {
+        let path = self.dir.path_of(&name);
+        let (meta, size_bytes, state) = match Snapshot::open_in(&self.dir, &name) {
+            Ok(snapshot) => (Some(snapshot.meta().clone()), snapshot.file_bytes(), State::Complete),
+            Err(error) => {
+                let size_bytes = path.symlink_metadata().map_or(0, |facts| facts.len());
+                (peek(&self.dir, &name).ok(), size_bytes, State::Broken(error.to_string()))
+            }
+        };
+        Entry { name, path, meta, size_bytes, state }
+    }
+}
+
+/// Marks as broken what builds on a file that is missing, broken, or does not fit.
+fn break_orphans(entries: &mut [Entry]) {
+    let sound = by_cut(entries);
+    let reasons: Vec<Option<String>> =
+        entries.iter().map(|entry| entry.meta.as_ref().and_then(|meta| missing_ancestor(meta, &sound))).collect();
+    for (entry, reason) in entries.iter_mut().zip(reasons) {
+        if let (State::Complete, Some(why)) = (&entry.state, reason) {
+            entry.state = State::Broken(why);
+        }
+    }
+}
+
+/// Why the chain of a snapshot does not reach a full one, if it does not.
+fn missing_ancestor(meta: &Meta, sound: &HashMap<Uuid, Meta>) -> Option<String> {
+    let mut child = meta;
+    // Epochs fall along a chain, so this ends; the limit is that of opening one.
+    for _ in 0..MAX_CHAIN_FILES {
+        let parent = child.parent?;
+        let Some(found) = sound.get(&parent.cut) else {
+            return Some(format!("it builds on cut {}, of which there is no sound file in this folder", parent.cut));
+        };
+        if let Err(why) = child.check_parent(found) {
+            return Some(why);
+        }
+        child = found;
+    }
+    Some(format!("its chain has more than {MAX_CHAIN_FILES} files"))
+}
+
+/// The facts of the sound files by their cut.
+fn by_cut(entries: &[Entry]) -> HashMap<Uuid, Meta> {
+    let sound = entries.iter().filter(|entry| entry.state == State::Complete);
+    sound.filter_map(|entry| entry.meta.clone()).map(|meta| (meta.cut, meta)).collect()
+}
+
+/// The newest `keep` cuts, those that a person renamed, and all their ancestors. Copies of one cut
+/// count once, and what a person renamed does not count.
+fn cuts_to_keep(complete: &[Entry], keep: usize) -> HashSet<Uuid> {
+    let metas = by_cut(complete);
+    let (managed, renamed): (Vec<_>, Vec<_>) = complete.iter().rev().partition(|entry| is_named_by_header(entry));
+    let mut tips: Vec<Uuid> = Vec::new();
+    for cut in cuts(&managed) {
+        if !tips.contains(&cut) && tips.len() < keep {
+            tips.push(cut);
+        }
+    }
+    tips.extend(cuts(&renamed));
+    let mut kept = HashSet::new();
+    for tip in tips {
+        let mut next = Some(tip);
+        while let Some(meta) = next.filter(|cut| kept.insert(*cut)).and_then(|cut| metas.get(&cut)) {
+            next = meta.parent.map(|parent| parent.cut);
+        }
+    }
+    kept
+}
+
+fn cuts(entries: &[&Entry]) -> impl Iterator<Item = Uuid> {
+    entries.iter().filter_map(|entry| entry.meta.as_ref().map(|meta| meta.cut))
+}
+
+fn is_spent(entry: &Entry, kept: &HashSet<Uuid>) -> bool {
+    is_named_by_header(entry) && entry.meta.as_ref().is_some_and(|meta| !kept.contains(&meta.cut))
+}
+
+fn is_named_by_header(entry: &Entry) -> bool {
+    entry.meta.as_ref().is_some_and(|meta| meta.name().as_str() == entry.name)
+}

@@ -1,0 +1,206 @@
+//! The master: makes snapshots, one at a time, and keeps the folder in order.
+//!
+//! A snapshot is tried again at once, a few times, when servers were too slow to release their hold
+//! in time. Everything else that goes wrong gives it up with its reason; the file that was begun is
+//! removed, the servers are told, and the next snapshot starts afresh.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use jiff::Timestamp;
+use mcomp_config::Config;
+use mcomp_wire::control::{SnapshotCollect, SnapshotCreated, SnapshotProgress};
+use uuid::Uuid;
+
+use crate::SnapshotError;
+use crate::cut::{Cut, is_worth_retrying};
+use crate::file::{Chain, Finished, Folder, MAX_CHAIN_FILES, Meta, Parent, ServerRecord, State, Writer};
+use crate::gather::{Copier, gather};
+use crate::tally::{Tally, Turn};
+
+/// Cuts that are tried before a snapshot is given up because servers were too slow.
+const MOST_CUTS: u32 = 4;
+
+/// What a snapshot is to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// All blocks.
+    Full,
+    /// The blocks changed since the newest snapshot, if one is there to build on.
+    Incremental,
+    /// Full or incremental, by `full_every` of mcomp.cfg.
+    Scheduled,
+}
+
+/// The master of a cluster's snapshots.
+#[derive(Debug)]
+pub(crate) struct Master {
+    config: Config,
+    turn: Turn,
+    stopping: AtomicBool,
+}
+
+impl Master {
+    pub(crate) fn new(config: Config) -> Master {
+        Master { config, turn: Turn::default(), stopping: AtomicBool::new(false) }
+    }
+
+    /// Has a snapshot in progress given up.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Makes a snapshot, waiting for its turn, and counts it.
+    pub(crate) fn create(
+        &self,
+        wanted: Wanted,
+        tally: &Tally,
+        progress: &mut dyn FnMut(SnapshotProgress),
+    ) -> Result<SnapshotCreated, SnapshotError> {
+        let _turn = self.turn.take();
+        let created = self.try_cuts(wanted, progress);
+        match &created {
+            Ok(created) => {
+                tally.published(&created.name);
+                tracing::info!(name = created.name, hold_us = created.hold_us, took_us = created.took_us, "snapshot");
+            }
+            Err(error) => {
+                tally.given_up(&error.to_string());
+                tracing::warn!(%error, "snapshot given up");
+            }
+        }
+        created
+    }
+
+    fn try_cuts(
+        &self,
+        wanted: Wanted,
+        progress: &mut dyn FnMut(SnapshotProgress),
+    ) -> Result<SnapshotCreated, SnapshotError> {
+        let mut tries = 1;
+        loop {
+            match self.try_once(wanted, progress) {
+                Err(error) if is_worth_retrying(&error) && tries < MOST_CUTS => tries += 1,
+                result => return result,
+            }
+        }
+    }
+
+    fn try_once(
+        &self,
+        wanted: Wanted,
+        progress: &mut dyn FnMut(SnapshotProgress),
+    ) -> Result<SnapshotCreated, SnapshotError> {
+        let began = Instant::now();
+        let folder = Folder::open_or_create(&self.config.snapshot().dir)?;
+        folder.sweep()?;
+        let copiers = Copier::connect_all(&self.config)?;
+        let cut_id = Uuid::new_v4();
+        let cut = Cut::make(&self.config, cut_id)?;
+        let hold_us = cut.hold().as_micros() as u64;
+        match self.save(&cut, cut_id, copiers, &folder, wanted, progress) {
+            Ok((finished, full)) => {
+                cut.end(None);
+                self.prune(&folder);
+                Ok(SnapshotCreated {
+                    cut: cut_id,
+                    name: finished.name.to_string(),
+                    path: finished.path.display().to_string(),
+                    full,
+                    memory_bytes: finished.memory_bytes,
+                    file_bytes: finished.file_bytes,
+                    hold_us,
+                    took_us: began.elapsed().as_micros() as u64,
+                })
+            }
+            Err(error) => {
+                cut.end(Some(&error.to_string()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Copies and writes; the file is published when this returns `Ok`.
+    fn save(
+        &self,
+        cut: &Cut,
+        cut_id: Uuid,
+        copiers: Vec<Copier>,
+        folder: &Folder,
+        wanted: Wanted,
+        progress: &mut dyn FnMut(SnapshotProgress),
+    ) -> Result<(Finished, bool), SnapshotError> {
+        let parent = self.parent(cut, folder, wanted)?;
+        let meta = self.meta(cut, cut_id, parent.as_ref());
+        let level = self.config.snapshot().level;
+        let request = |server: &ServerRecord| SnapshotCollect {
+            cut: cut_id,
+            epoch: server.cut_epoch,
+            segment: server.segment,
+            since: server.change_from_epoch,
+            level,
+        };
+        let requests: Vec<SnapshotCollect> = meta.servers.iter().map(request).collect();
+        let mut writer = Writer::create(folder.dir(), meta)?;
+        gather(copiers, &requests, &mut writer, &self.stopping, progress)?;
+        Ok((writer.finish()?, parent.is_none()))
+    }
+
+    fn meta(&self, cut: &Cut, cut_id: Uuid, parent: Option<&Meta>) -> Meta {
+        let record = |prepared: &mcomp_wire::control::CutPrepared| ServerRecord {
+            segment: prepared.segment,
+            change_from_epoch: parent.map_or(0, |parent| parent.cut_epoch),
+            cut_epoch: cut.epoch(),
+        };
+        Meta {
+            cluster: self.config.name().to_owned(),
+            k_bytes: self.config.k(),
+            servers: cut.prepared().iter().map(record).collect(),
+            cut: cut_id,
+            parent: parent.map(|parent| Parent { cut: parent.cut, epoch: parent.cut_epoch }),
+            cut_epoch: cut.epoch(),
+            config_epoch: cut.prepared().iter().map(|prepared| prepared.config_epoch).max().unwrap_or(0),
+            created_us: Timestamp::now().as_microsecond(),
+        }
+    }
+
+    /// The snapshot to build on, if an incremental one is wanted and possible: the newest complete
+    /// one of the same segments, whose chain has room for another link.
+    fn parent(&self, cut: &Cut, folder: &Folder, wanted: Wanted) -> Result<Option<Meta>, SnapshotError> {
+        let longest = match wanted {
+            Wanted::Full => return Ok(None),
+            Wanted::Incremental => MAX_CHAIN_FILES - 1,
+            Wanted::Scheduled => (self.config.snapshot().full_every as usize - 1).min(MAX_CHAIN_FILES - 1),
+        };
+        if longest == 0 {
+            return Ok(None);
+        }
+        let newest = folder.list()?.into_iter().rev().find(|entry| {
+            let ours = entry.meta.as_ref().is_some_and(|meta| meta.cluster == self.config.name());
+            ours && entry.state == State::Complete
+        });
+        let Some(newest) = newest else { return Ok(None) };
+        let chain = Chain::open(&newest.path)?;
+        let fits = self.is_parent(chain.meta(), cut) && chain.files().len() <= longest;
+        Ok(fits.then(|| chain.meta().clone()))
+    }
+
+    /// Whether every block that changed since `meta`'s cut is known by its change epoch.
+    fn is_parent(&self, meta: &Meta, cut: &Cut) -> bool {
+        let ours = cut.prepared().iter().map(|prepared| prepared.segment);
+        let theirs = meta.servers.iter().map(|server| server.segment);
+        meta.k_bytes == self.config.k() && meta.cut_epoch < cut.epoch() && ours.eq(theirs)
+    }
+
+    fn prune(&self, folder: &Folder) {
+        // The snapshot is safe; a folder that cannot be tidied is worth a word and no failure.
+        match folder.prune(self.config.name(), self.config.snapshot().keep as usize) {
+            Ok(pruned) => {
+                for broken in pruned.broken {
+                    tracing::warn!(name = broken.name, state = ?broken.state, "a snapshot in the folder is broken");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "old snapshots could not be removed"),
+        }
+    }
+}

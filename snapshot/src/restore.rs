@@ -1,0 +1,193 @@
+//! Bringing a snapshot back, onto any N and k that hold it.
+//!
+//! First the whole chain is validated and the fit is checked; nothing has been touched until then.
+//! Then every server closes its memory to everyone else, all of it is written (what the snapshot does
+//! not hold becomes zero), and the servers open again under a new config epoch, which fences clients
+//! of the old memory. If it is cut off in between, the memory stays closed: nobody ever reads a
+//! mixture, and running the restore again mends it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use mcomp_client::{Cluster, Dedicated, Error, Options};
+use mcomp_config::Config;
+use mcomp_wire::control::{RestoreBegin, RestoreEnd};
+use mcomp_wire::{Kind, Role, Space};
+use uuid::Uuid;
+
+use crate::SnapshotError;
+use crate::file::{Chain, Contents};
+
+/// A validated snapshot and the cluster that it fits into.
+#[derive(Debug)]
+pub struct Restore {
+    chain: Chain,
+    plan: RestorePlan,
+    config: Config,
+}
+
+/// What a restore would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestorePlan {
+    /// The cluster whose memory the snapshot holds.
+    pub cluster: String,
+    /// The cut.
+    pub cut: Uuid,
+    /// When it was made, in microseconds since 1970.
+    pub created_us: i64,
+    /// Files of the chain.
+    pub files: usize,
+    /// Bytes of memory that the newest file records.
+    pub memory_bytes: u64,
+    /// Bytes of the address space that was saved.
+    pub space_bytes: u64,
+    /// One past the last byte that is not zero.
+    pub non_zero_end: u64,
+    /// Bytes of the address space to restore onto.
+    pub target_bytes: u64,
+}
+
+/// A restore that is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restored {
+    /// Bytes of memory set, zeros included.
+    pub memory_bytes: u64,
+    /// The new config epoch.
+    pub config_epoch: u64,
+    /// Microseconds from the first message to the last.
+    pub took_us: u64,
+}
+
+impl Restore {
+    /// Opens the snapshot at `path` with all that it builds on, validates every byte, and checks that
+    /// it fits into the cluster of `config`. Needs no running server. `progress` gets bytes of files
+    /// read, and in all.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::File`] when a file is not valid, [`SnapshotError::DoesNotFit`] when a byte
+    /// that is not zero has no address in the cluster.
+    pub fn prepare(config: &Config, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Restore, SnapshotError> {
+        let chain = Chain::open(path)?;
+        chain.verify(progress)?;
+        let meta = chain.meta();
+        let plan = RestorePlan {
+            cluster: meta.cluster.clone(),
+            cut: meta.cut,
+            created_us: meta.created_us,
+            files: chain.files().len(),
+            memory_bytes: chain.newest().memory_bytes(),
+            space_bytes: meta.space_bytes(),
+            non_zero_end: chain.non_zero_end()?,
+            target_bytes: config.space(),
+        };
+        if plan.non_zero_end > plan.target_bytes {
+            return Err(SnapshotError::DoesNotFit { end: plan.non_zero_end, space: plan.target_bytes });
+        }
+        Ok(Restore { chain, plan, config: config.clone() })
+    }
+
+    /// What [`Restore::run`] would do.
+    pub fn plan(&self) -> &RestorePlan {
+        &self.plan
+    }
+
+    /// Restores. `progress` gets bytes of memory set, and in all.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError::CutOff`] when the memory was closed and could not be opened again; every
+    /// other error means that nothing was changed.
+    pub fn run(self, progress: &mut dyn FnMut(u64, u64)) -> Result<Restored, SnapshotError> {
+        let began = Instant::now();
+        let mut options = Options::from_config(&self.config);
+        options.role = Role::Admin;
+        let cluster = Cluster::with_options(options)?;
+        let restore = RestoreBegin { restore: Uuid::new_v4() };
+        // All connections first: a server that is down is known before any memory is closed.
+        let links: Vec<Dedicated> = (0..self.config.n()).map(|id| cluster.dedicated(id)).collect::<Result<_, _>>()?;
+        let mut target = Target { space: cluster.space(), links, done: 0 };
+        target.begin(&restore)?;
+        let cut_off = |reason: SnapshotError| SnapshotError::CutOff { reason: reason.to_string() };
+        target.write_all(&self.chain, progress).map_err(cut_off)?;
+        let config_epoch = target.end(&restore).map_err(|error| cut_off(error.into()))?;
+        let took_us = began.elapsed().as_micros() as u64;
+        Ok(Restored { memory_bytes: target.done, config_epoch, took_us })
+    }
+}
+
+/// The servers that are being restored.
+struct Target {
+    space: Space,
+    links: Vec<Dedicated>,
+    /// Bytes set so far; also the next address, since they are set in order.
+    done: u64,
+}
+
+impl Target {
+    fn begin(&mut self, restore: &RestoreBegin) -> Result<(), SnapshotError> {
+        for closed in 0..self.links.len() {
+            if let Err(error) = self.links[closed].call::<_, ()>(Kind::RestoreBegin, restore) {
+                return Err(match closed {
+                    0 => error.into(),
+                    // Some servers are closed by now, and stay so.
+                    _ => SnapshotError::CutOff { reason: error.to_string() },
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn write_all(&mut self, chain: &Chain, progress: &mut dyn FnMut(u64, u64)) -> Result<(), SnapshotError> {
+        let total = self.space.size();
+        let mut runs = chain.runs();
+        while let Some(run) = runs.next_run()? {
+            self.zero_until(run.address.min(total))?;
+            match run.contents {
+                Contents::Zero(_) => {}
+                Contents::Data(bytes) => {
+                    // What lies beyond the space is zero: that was checked.
+                    let fitting = bytes.len().min((total - self.done) as usize);
+                    self.write(&bytes[..fitting])?;
+                }
+            }
+            progress(self.done, total);
+        }
+        self.zero_until(total)?;
+        for link in &mut self.links {
+            link.finish()?;
+        }
+        progress(total, total);
+        Ok(())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        let start = self.done;
+        for piece in self.space.check(start, bytes.len() as u64)?.pieces(self.space.k()) {
+            let from = (piece.addr - start) as usize;
+            self.links[piece.server as usize].write(piece.addr, &bytes[from..from + piece.len as usize])?;
+        }
+        self.done += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn zero_until(&mut self, end: u64) -> Result<(), Error> {
+        let len = end.saturating_sub(self.done);
+        for piece in self.space.check(self.done, len)?.pieces(self.space.k()) {
+            self.links[piece.server as usize].fill(piece.addr, piece.len, 0)?;
+        }
+        self.done += len;
+        Ok(())
+    }
+
+    /// Opens all servers again under one new epoch, and returns it.
+    fn end(&mut self, restore: &RestoreBegin) -> Result<u64, Error> {
+        let newest = self.links.iter().map(|link| link.welcome().config_epoch).max();
+        let config_epoch = newest.unwrap_or(0) + 1;
+        let request = RestoreEnd { restore: restore.restore, config_epoch };
+        for link in &mut self.links {
+            link.call::<_, ()>(Kind::RestoreEnd, &request)?;
+        }
+        Ok(config_epoch)
+    }
+}

@@ -1,0 +1,318 @@
+//! One connection to a snapshot process: copy the segment for the master, make a snapshot for an
+//! operator, or say what was done.
+//!
+//! Requests on a connection are answered one after the other; a long one streams its answer.
+
+use std::convert::Infallible;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mcomp_config::Config;
+use mcomp_net::{Inbox, Phase, Received, Stream, Watch, begin_frame, error_frame, finish_frame};
+use mcomp_wire::control::{
+    self, Hello, SnapshotCollect, SnapshotCollected, SnapshotCreate, SnapshotProgress, SnapshotterStatus, Welcome,
+};
+use mcomp_wire::{Chunk, Header, Kind, Role, Status, flags, limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use crate::SnapshotError;
+use crate::collect::{Collection, Next};
+use crate::file::EncodedChunk;
+use crate::master::{Master, Wanted};
+use crate::tally::Tally;
+
+/// How often progress is reported.
+const REPORT_EVERY: Duration = Duration::from_millis(100);
+
+/// What the connections of a snapshot process share.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) config: Config,
+    pub(crate) id: u32,
+    pub(crate) tally: Tally,
+    /// Present in the master's process only.
+    pub(crate) master: Option<Master>,
+}
+
+/// A connection's state; it belongs to its thread.
+pub(crate) struct Peer {
+    stream: Stream,
+    inbox: Inbox,
+    watch: Watch,
+    role: Role,
+    service: Arc<Service>,
+}
+
+/// A refusal that the peer is told.
+struct Refusal {
+    status: Status,
+    message: String,
+}
+
+impl Refusal {
+    fn new(status: Status, message: impl Into<String>) -> Refusal {
+        Refusal { status, message: message.into() }
+    }
+}
+
+/// Why a request has no answer: it was refused, or there is nobody to answer to.
+enum Failed {
+    Refused(Refusal),
+    Socket(io::Error),
+}
+
+impl From<Refusal> for Failed {
+    fn from(refusal: Refusal) -> Failed {
+        Failed::Refused(refusal)
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed::Socket(error)
+    }
+}
+
+impl Peer {
+    pub(crate) fn new(stream: Stream, watch: Watch, service: Arc<Service>) -> Peer {
+        Peer { stream, inbox: Inbox::new(limits::MAX_HELLO), watch, role: Role::Client, service }
+    }
+
+    /// Serves until the peer leaves, misbehaves or is too slow.
+    pub(crate) fn run(mut self) {
+        let Err(error) = self.serve();
+        tracing::debug!(peer = self.stream.peer(), %error, "connection closed");
+        self.stream.shutdown();
+    }
+
+    fn serve(&mut self) -> io::Result<Infallible> {
+        let hello = self.next_frame()?;
+        match self.greet(&hello) {
+            Ok(welcome) => self.answer(hello.header, Kind::Hello, 0, &welcome)?,
+            Err(refusal) => {
+                self.refuse(hello.header, &refusal)?;
+                self.stream.finish_writing();
+                return Err(io::Error::other(refusal.message));
+            }
+        }
+        self.inbox.set_max_body(limits::MAX_CONTROL);
+        loop {
+            let frame = self.next_frame()?;
+            match self.handle(&frame) {
+                Ok(()) => {}
+                Err(Failed::Refused(refusal)) => self.refuse(frame.header, &refusal)?,
+                Err(Failed::Socket(error)) => return Err(error),
+            }
+        }
+    }
+
+    /// Waits for a frame: as long as the peer likes for its first byte, not longer than the limit for
+    /// the rest.
+    fn next_frame(&mut self) -> io::Result<Received> {
+        let mut timed = false;
+        loop {
+            match self.inbox.take() {
+                Ok(Some(frame)) => {
+                    self.watch.enter(Phase::Idle);
+                    return Ok(frame);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.refuse(Header::default(), &Refusal::new(Status::Malformed, error.to_string()))?;
+                    self.stream.finish_writing();
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                }
+            }
+            if self.inbox.is_mid_frame() && !std::mem::replace(&mut timed, true) {
+                self.watch.enter(Phase::Frame);
+            }
+            if self.inbox.fill(&mut self.stream)? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    fn greet(&mut self, frame: &Received) -> Result<Welcome, Refusal> {
+        if frame.kind() != Some(Kind::Hello) {
+            return Err(Refusal::new(Status::Malformed, "the first frame is not a handshake"));
+        }
+        let hello: Hello = self.decode(frame)?;
+        let (config, id) = (&self.service.config, self.service.id);
+        let ours = (config.name(), config.k(), config.n(), id);
+        let theirs = (hello.cluster.as_str(), hello.k, hello.n, hello.server);
+        if ours != theirs {
+            let message =
+                format!("this is {ours:?} and {theirs:?} is wanted (cluster, k, n, id): the mcomp.cfg files differ");
+            return Err(Refusal::new(Status::WrongCluster, message));
+        }
+        self.role = hello.role;
+        Ok(Welcome {
+            server: id,
+            block_size: mcomp_wire::BLOCK_SIZE as u32,
+            config_epoch: 0,
+            incarnation: 0,
+            segment: Uuid::nil(),
+            features: 0,
+            resumed: false,
+            auth: Vec::new(),
+        })
+    }
+
+    fn handle(&mut self, frame: &Received) -> Result<(), Failed> {
+        match frame.kind() {
+            Some(Kind::SnapshotStatus) => {
+                let status = self.service.status();
+                Ok(self.answer(frame.header, Kind::SnapshotStatus, 0, &status)?)
+            }
+            Some(Kind::SnapshotCollect) => {
+                let request = self.decode_for(frame, Role::Node)?;
+                self.collect(frame.header, request)
+            }
+            Some(Kind::SnapshotCreate) => {
+                let request = self.decode_for(frame, Role::Admin)?;
+                self.create(frame.header, &request)
+            }
+            Some(Kind::Bye) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+            _ => {
+                let message = format!("a snapshot process does not answer kind {:#04x}", frame.header.kind);
+                Err(Refusal::new(Status::UnknownKind, message).into())
+            }
+        }
+    }
+
+    fn collect(&mut self, header: Header, request: SnapshotCollect) -> Result<(), Failed> {
+        let cut_lost = |error: crate::collect::CollectError| Refusal::new(Status::CutLost, error.to_string());
+        let collection = Collection::start(self.service.config.name(), self.service.id, request).map_err(cut_lost)?;
+        let mut chunks = 0;
+        let mut reported = Instant::now();
+        loop {
+            match collection.next(REPORT_EVERY) {
+                Next::Chunk(chunk) => {
+                    chunks += 1;
+                    self.send_chunk(header, &chunk)?;
+                }
+                Next::Nothing => {}
+                Next::Failed(error) => return Err(cut_lost(error).into()),
+                Next::Done => {
+                    self.send_progress(header, collection.progress())?;
+                    let done = SnapshotCollected { chunks };
+                    return Ok(self.answer(header, Kind::SnapshotCollect, 0, &done)?);
+                }
+            }
+            if reported.elapsed() >= REPORT_EVERY {
+                self.send_progress(header, collection.progress())?;
+                reported = Instant::now();
+            }
+        }
+    }
+
+    fn create(&mut self, header: Header, request: &SnapshotCreate) -> Result<(), Failed> {
+        let service = Arc::clone(&self.service);
+        let Some(master) = &service.master else {
+            let master = service.config.snapshot().master;
+            let message = format!("snapshots are made by snapshot process {master}, and this is {}", service.id);
+            return Err(Refusal::new(Status::UnknownKind, message).into());
+        };
+        let wanted = if request.incremental { Wanted::Incremental } else { Wanted::Full };
+        let mut reported = None::<Instant>;
+        let created = master.create(wanted, &service.tally, &mut |progress| {
+            if reported.is_none_or(|at| at.elapsed() >= REPORT_EVERY) {
+                // A peer that has left does not stop the snapshot.
+                let _ = self.send_progress(header, (progress.done, progress.total));
+                reported = Some(Instant::now());
+            }
+        });
+        match created {
+            Ok(created) => Ok(self.answer(header, Kind::SnapshotCreate, 0, &created)?),
+            Err(error) => Err(told(&error).into()),
+        }
+    }
+
+    fn send_progress(&mut self, header: Header, (done, total): (u64, u64)) -> io::Result<()> {
+        self.answer(header, Kind::SnapshotProgress, flags::MORE, &SnapshotProgress { done, total })
+    }
+
+    fn send_chunk(&mut self, request: Header, chunk: &EncodedChunk) -> io::Result<()> {
+        let chunk = Chunk {
+            addr: chunk.address(),
+            length: chunk.length(),
+            crc: chunk.crc(),
+            codec: chunk.codec() as u8,
+            stored: chunk.stored(),
+        };
+        self.send(request, Kind::SnapshotChunk, flags::MORE, |out| {
+            out.extend_from_slice(&chunk.emit_head());
+            out.extend_from_slice(chunk.stored);
+        })
+    }
+
+    fn answer<T: Serialize>(&mut self, request: Header, kind: Kind, more: u16, message: &T) -> io::Result<()> {
+        self.send(request, kind, more, |out| out.extend_from_slice(&control::encode(message)))
+    }
+
+    fn send(&mut self, request: Header, kind: Kind, more: u16, body: impl FnOnce(&mut Vec<u8>)) -> io::Result<()> {
+        let mut out = Vec::new();
+        let at = begin_frame(&mut out);
+        body(&mut out);
+        let header = Header {
+            kind: kind as u8,
+            flags: flags::ANSWER | more,
+            request_id: request.request_id,
+            ..Header::default()
+        };
+        finish_frame(&mut out, at, header, true);
+        self.write(&out)
+    }
+
+    fn refuse(&mut self, request: Header, refusal: &Refusal) -> io::Result<()> {
+        let mut out = Vec::new();
+        error_frame(&mut out, request.kind, request.request_id, refusal.status, &refusal.message);
+        self.write(&out)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.watch.enter(Phase::Write);
+        let written = self.stream.write_all(bytes);
+        self.watch.enter(Phase::Idle);
+        written
+    }
+
+    fn decode_for<T: DeserializeOwned>(&self, frame: &Received, role: Role) -> Result<T, Refusal> {
+        if self.role != role {
+            let message = format!("this request is for the role {role}, and this is a {}", self.role);
+            return Err(Refusal::new(Status::Denied, message));
+        }
+        self.decode(frame)
+    }
+
+    fn decode<T: DeserializeOwned>(&self, frame: &Received) -> Result<T, Refusal> {
+        let decoded = control::decode(self.inbox.body(frame));
+        decoded.map_err(|error| Refusal::new(Status::Malformed, error.to_string()))
+    }
+}
+
+impl Service {
+    fn status(&self) -> SnapshotterStatus {
+        let counts = self.tally.counts();
+        SnapshotterStatus {
+            id: self.id,
+            master: self.master.is_some(),
+            pid: std::process::id(),
+            ok: counts.ok,
+            aborted: counts.aborted,
+            last_error: counts.last_error,
+            last: counts.last,
+        }
+    }
+}
+
+/// A failure as the one who asked for the snapshot is told.
+fn told(error: &SnapshotError) -> Refusal {
+    match error {
+        SnapshotError::Refused { who, status, message } => Refusal::new(*status, format!("{who} refused: {message}")),
+        error => Refusal::new(error.status(), error.to_string()),
+    }
+}

@@ -4,8 +4,9 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::time::Duration;
 
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::{Endpoint, Stream};
 
@@ -36,6 +37,8 @@ impl Listener {
             Listener::Tcp(socket) => {
                 let (stream, _) = socket.accept()?;
                 stream.set_nodelay(true)?;
+                // A peer whose machine is gone says nothing for ever; it must not keep its place.
+                SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
                 Ok(Stream::Tcp(stream))
             }
             Listener::Unix(socket) => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
@@ -51,6 +54,11 @@ impl Listener {
         // It fails only when the socket does not listen any more, which is what is wanted.
         let _ = socket.shutdown(std::net::Shutdown::Both);
     }
+}
+
+/// A silent peer is asked after a minute, and given up after three unanswered questions.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new().with_time(Duration::from_secs(60)).with_interval(Duration::from_secs(10)).with_retries(3)
 }
 
 fn bind_tcp(address: &str) -> io::Result<TcpListener> {

@@ -4,8 +4,8 @@
 //! a number that changes with every wait. The watchdog's own thread looks at all words a few times
 //! per deadline and keeps the time: a word that stands for longer than its limit belongs to a peer
 //! that trickles or does not read, and its socket is shut down, which wakes the thread. So no clock
-//! is read and no socket option is set for a request. The price: a deadline is met up to an eighth
-//! late.
+//! is read and no socket option is set for a request. The price: a deadline is met up to a quarter
+//! late, and never more than a second.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use mcomp_net::{Inbox, Phase, Received, Stream, Watch, begin_frame, error_frame, finish_frame};
 use mcomp_wire::control::{self, Hello, Welcome, features};
-use mcomp_wire::{BLOCK_SIZE, FrameError, Header, Kind, Request, Role, Status, limits};
+use mcomp_wire::{BLOCK_SIZE, Header, Kind, Malformed, Request, Role, Status, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -94,12 +94,6 @@ impl Connection {
             End::Refused => self.linger(),
             End::Socket(error) => self.report(&error),
         }
-        self.shared.cuts.connection_closed(self.place.id);
-        self.shared.restores.connection_closed(self.place.id);
-        if let Some(id) = self.session_id {
-            self.shared.sessions.give_back(id, std::mem::take(&mut self.session), self.said_goodbye);
-        }
-        self.stream.shutdown();
     }
 
     fn serve(&mut self) -> Result<std::convert::Infallible, End> {
@@ -127,14 +121,25 @@ impl Connection {
 
     /// Takes a frame out of the inbox. A frame that makes no sense ends the connection.
     fn next_frame(&mut self) -> Result<Option<Received>, End> {
-        self.inbox.take().map_err(|error| self.bad_frame(&error))
+        let taken = self.inbox.take().and_then(|frame| {
+            frame.as_ref().map_or(Ok(()), |frame| frame.header.check_request(self.checksum))?;
+            Ok(frame)
+        });
+        taken.map_err(|error| {
+            self.shared.counters.cut_off(Cause::BadFrame);
+            self.refuse_and_end(Header::default(), error.status(), &error.to_string())
+        })
     }
 
     /// Receives once, after making sure that the buffer may be as large as the frame needs.
     fn receive(&mut self) -> Result<(), End> {
         let growth = self.inbox.growth();
         if growth > 0 && !self.share.grow_to(self.inbox.grown() + growth) {
-            return Err(self.refuse_and_end(Status::Busy, "this server's buffers are used up: try again"));
+            return Err(self.refuse_and_end(
+                Header::default(),
+                Status::Busy,
+                "this server's buffers are used up: try again",
+            ));
         }
         match self.inbox.fill(&mut self.stream)? {
             0 => Err(End::Peer),
@@ -178,7 +183,7 @@ impl Connection {
             }
         };
         if frame.kind() != Some(Kind::Hello) {
-            return Err(self.refuse_and_end(Status::Malformed, "the first frame is not a handshake"));
+            return Err(self.refuse_and_end(frame.header, Status::Malformed, "the first frame is not a handshake"));
         }
         match self.greet(&frame) {
             Ok(welcome) => {
@@ -188,7 +193,7 @@ impl Connection {
                 self.watch.enter(Phase::Idle);
                 self.flush()
             }
-            Err(refusal) => Err(self.refuse_and_end(refusal.status, &refusal.message)),
+            Err(refusal) => Err(self.refuse_and_end(frame.header, refusal.status, &refusal.message)),
         }
     }
 
@@ -220,12 +225,12 @@ impl Connection {
     fn dispatch(&mut self, frame: &Received) -> Result<(), End> {
         let Some(kind) = frame.kind() else {
             let message = format!("there is no request of kind {:#04x}", frame.header.kind);
-            self.refuse(frame.header, Status::UnknownKind, &message);
-            return Err(End::Refused);
+            return Err(self.refuse_and_end(frame.header, Status::UnknownKind, &message));
         };
         match kind {
             Kind::Bye => {
                 self.said_goodbye = true;
+                self.flush()?;
                 return Err(End::Peer);
             }
             _ if kind.is_data() => self.data(frame)?,
@@ -243,19 +248,19 @@ impl Connection {
         let request = match Request::parse(header.kind, self.inbox.body(frame)) {
             Ok(request) => request,
             Err(error) => {
-                self.refuse(header, Status::Malformed, &error.to_string());
+                self.refuse(header, malformed_status(&error), &error.to_string());
                 return Ok(());
             }
         };
-        let answer_bytes = request.answer_len() as usize;
-        if answer_bytes > FLUSH_BYTES && !self.share.grow_to(self.inbox.grown() + answer_bytes) {
-            self.refuse(header, Status::Busy, "this server's buffers are used up: try again");
-            return Ok(());
-        }
         let remembers = self.session_id.is_some() && request.modifies();
         if remembers && let Some(answer) = self.session.done(header.request_id) {
             let answer = answer.cloned();
             self.answer_again(header, answer);
+            return Ok(());
+        }
+        let answer_bytes = request.answer_len() as usize;
+        if answer_bytes > FLUSH_BYTES && !self.share.grow_to(self.inbox.grown() + answer_bytes) {
+            self.refuse(header, Status::Busy, "this server's buffers are used up: try again");
             return Ok(());
         }
         let started = self.shared.oplog.is_some().then(Instant::now);
@@ -315,15 +320,15 @@ impl Connection {
                 self.answer_control(frame.header, &prepared);
             }
             Kind::CutSwitch => {
-                shared.cuts.switch(&self.read_control(frame, Role::Node)?)?;
+                shared.cuts.switch(id, &self.read_control(frame, Role::Node)?)?;
                 self.answer_control(frame.header, &());
             }
             Kind::CutRelease => {
-                let released = shared.cuts.release(&self.read_control(frame, Role::Node)?)?;
+                let released = shared.cuts.release(id, &self.read_control(frame, Role::Node)?)?;
                 self.answer_control(frame.header, &released);
             }
             Kind::CutEnd => {
-                shared.cuts.end(&self.read_control(frame, Role::Node)?)?;
+                shared.cuts.end(id, &self.read_control(frame, Role::Node)?)?;
                 self.answer_control(frame.header, &());
             }
             Kind::RestoreBegin => {
@@ -364,31 +369,19 @@ impl Connection {
     }
 
     /// Says why, and ends the connection.
-    fn refuse_and_end(&mut self, status: Status, message: &str) -> End {
-        self.refuse(Header::default(), status, message);
+    fn refuse_and_end(&mut self, request: Header, status: Status, message: &str) -> End {
+        self.refuse(request, status, message);
         End::Refused
-    }
-
-    fn bad_frame(&mut self, error: &FrameError) -> End {
-        self.shared.counters.cut_off(Cause::BadFrame);
-        let status = match error {
-            FrameError::Version(_) => Status::Version,
-            FrameError::TooLong { .. } => Status::TooLarge,
-            FrameError::HeaderChecksum { .. } | FrameError::BodyChecksum { .. } => Status::Checksum,
-            _ => Status::Malformed,
-        };
-        self.refuse_and_end(status, &error.to_string())
     }
 
     /// Sends the last words, and reads on for a moment: a socket closed with unread bytes would
     /// take them back.
     fn linger(&mut self) {
-        self.watch.enter(Phase::Write);
-        let deadline = Instant::now() + LINGER;
-        let sent = self.stream.write_all(&self.out).and_then(|()| self.stream.set_timeout(Some(LINGER)));
-        if sent.is_err() {
+        if self.flush().is_err() || self.stream.set_timeout(Some(LINGER)).is_err() {
             return;
         }
+        self.watch.enter(Phase::Write);
+        let deadline = Instant::now() + LINGER;
         self.stream.finish_writing();
         let mut unread = [0; 4096];
         while Instant::now() < deadline && self.stream.read(&mut unread).is_ok_and(|count| count > 0) {}
@@ -405,6 +398,18 @@ impl Connection {
             }
         };
         self.shared.counters.cut_off(cause);
+    }
+}
+
+impl Drop for Connection {
+    /// What others wait for is given back, also after a panic.
+    fn drop(&mut self) {
+        self.shared.cuts.connection_closed(self.place.id);
+        self.shared.restores.connection_closed(self.place.id);
+        if let Some(id) = self.session_id {
+            self.shared.sessions.give_back(id, std::mem::take(&mut self.session), self.said_goodbye);
+        }
+        self.stream.shutdown();
     }
 }
 
@@ -425,6 +430,13 @@ impl Refused {
             Refused::Before(refusal) => (refusal, false),
             Refused::Done(refusal) => (refusal, true),
         }
+    }
+}
+
+fn malformed_status(error: &Malformed) -> Status {
+    match error {
+        Malformed::TooLarge { .. } | Malformed::TooMany { .. } => Status::TooLarge,
+        _ => Status::Malformed,
     }
 }
 

@@ -49,8 +49,10 @@ struct Control {
 #[derive(Debug)]
 struct Cut {
     id: Uuid,
+    /// The master's: only it may go on with the cut.
     connection: u64,
-    epoch: Option<u64>,
+    /// For how long answers were held, once they were released.
+    held: Option<Duration>,
 }
 
 #[derive(Debug, Default)]
@@ -106,7 +108,7 @@ impl Cuts {
             return Err(Refusal::new(Status::Restoring, "a restore is under way: the memory is not whole"));
         }
         self.segment.prepare_shadow().map_err(|error| Refusal::new(Status::Full, error.to_string()))?;
-        control.current = Some(Cut { id: request.cut, connection, epoch: None });
+        control.current = Some(Cut { id: request.cut, connection, held: None });
         let mut hold = self.hold.lock();
         hold.cut_ends = Some(Instant::now() + self.time_limit);
         self.timer.notify_all();
@@ -118,41 +120,45 @@ impl Cuts {
     }
 
     /// Begins the new epoch. From here on answers are held.
-    pub(crate) fn switch(&self, request: &CutSwitch) -> Result<(), Refusal> {
+    pub(crate) fn switch(&self, connection: u64, request: &CutSwitch) -> Result<(), Refusal> {
         let mut control = self.control.lock();
-        let cut = control.current_mut(request.cut)?;
+        control.current_mut(connection, request.cut)?;
         let mut hold = self.hold.lock();
         self.segment.switch(request.epoch).map_err(|error| Refusal::new(Status::CutLost, error.to_string()))?;
         // The segment's words are set first: whoever sees them waits for this lock, then for us.
         hold.since = Some(Instant::now());
         hold.ran_out = false;
-        cut.epoch = Some(request.epoch);
         self.timer.notify_all();
         Ok(())
     }
 
     /// Lets answers go: every server has switched.
-    pub(crate) fn release(&self, request: &CutRelease) -> Result<CutReleased, Refusal> {
+    pub(crate) fn release(&self, connection: u64, request: &CutRelease) -> Result<CutReleased, Refusal> {
         let mut control = self.control.lock();
-        control.current_mut(request.cut)?;
+        let cut = control.current_mut(connection, request.cut)?;
         let mut hold = self.hold.lock();
-        let held = hold.since.map(|since| since.elapsed());
+        let held = cut.held.or(hold.since.map(|since| since.elapsed()));
         match held {
             Some(held) if held <= self.hold_max => {
                 self.let_go(&mut hold);
+                cut.held = Some(held);
                 Ok(CutReleased { held_us: held.as_micros() as u64 })
             }
-            _ => {
+            Some(_) => {
                 self.run_out(&mut hold);
                 Err(Refusal::new(Status::CutLost, self.ran_out_message()))
+            }
+            // The hold has run out and the timer is about to end the cut, or there never was a switch.
+            None => {
+                Err(Refusal::new(Status::CutLost, "no answers are held for this cut: they were let go, or never held"))
             }
         }
     }
 
     /// Ends the cut, and counts it.
-    pub(crate) fn end(&self, request: &CutEnd) -> Result<(), Refusal> {
+    pub(crate) fn end(&self, connection: u64, request: &CutEnd) -> Result<(), Refusal> {
         let mut control = self.control.lock();
-        control.current_mut(request.cut)?;
+        control.current_mut(connection, request.cut)?;
         self.finish(&mut control, request.failure.as_deref());
         Ok(())
     }
@@ -245,10 +251,10 @@ impl Cuts {
 }
 
 impl Control {
-    /// The cut in progress, if it is `id`.
-    fn current_mut(&mut self, id: Uuid) -> Result<&mut Cut, Refusal> {
+    /// The cut in progress, if it is `id` and was begun on this connection.
+    fn current_mut(&mut self, connection: u64, id: Uuid) -> Result<&mut Cut, Refusal> {
         match (&mut self.current, &self.lost) {
-            (Some(cut), _) if cut.id == id => Ok(cut),
+            (Some(cut), _) if cut.id == id && cut.connection == connection => Ok(cut),
             (_, Some((lost, reason))) if *lost == id => Err(Refusal::new(Status::CutLost, reason.clone())),
             _ => Err(Refusal::new(Status::CutLost, format!("cut {id} is not in progress here"))),
         }

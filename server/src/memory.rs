@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use mcomp_shm::{Segment, Span, Torn};
 use mcomp_wire::{
-    AtomicAnswer, Batch, Cas16Answer, Kind, OutOfRange, Ranges, Request, Space, Status, emit_answer_item,
+    AtomicAnswer, Batch, Cas16Answer, Kind, OutOfRange, Ranges, Request, Space, Status, emit_answer_item, limits,
 };
 
 /// This server's part of the address space.
@@ -19,7 +19,7 @@ pub(crate) struct Memory {
     first: u64,
 }
 
-/// A refusal: the request had no effect, but for [`Status::Torn`] in a request that spans blocks.
+/// A refusal: the request had no effect.
 #[derive(Debug)]
 pub(crate) struct Refusal {
     pub(crate) status: Status,
@@ -124,7 +124,7 @@ impl Memory {
 
     fn write_vectored(&self, ranges: Ranges<'_>, data: &[u8]) -> Result<(), Refusal> {
         for (addr, len) in ranges.iter() {
-            self.span(addr, len)?;
+            self.segment.refuse_torn_edges(self.span(addr, len)?).map_err(|torn| self.torn(torn))?;
         }
         let mut rest = data;
         for (addr, len) in ranges.iter() {
@@ -136,6 +136,7 @@ impl Memory {
     }
 
     fn batch(&self, batch: Batch<'_>, out: &mut Vec<u8>) {
+        let mut sentence_bytes = 0;
         for request in batch.requests() {
             emit_answer_item(request.kind(), out, |out| {
                 let body = out.len();
@@ -143,7 +144,11 @@ impl Memory {
                     Ok(()) => Status::Ok,
                     Err(refusal) => {
                         out.truncate(body);
-                        out.extend_from_slice(refusal.message.as_bytes());
+                        // Many refusals must not make the answer larger than a frame may be.
+                        if sentence_bytes < limits::MAX_BATCH_SENTENCES {
+                            sentence_bytes += refusal.message.len();
+                            out.extend_from_slice(refusal.message.as_bytes());
+                        }
                         refusal.status
                     }
                 }

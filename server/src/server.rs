@@ -228,6 +228,9 @@ impl Shared {
         if self.is_stopping() {
             return Err(Refusal::new(Status::Busy, "this server is stopping"));
         }
+        if !hello.auth.is_empty() {
+            return Err(Refusal::new(Status::Denied, "this version of mcomp has no authentication to answer with"));
+        }
         if hello.cluster != self.cluster {
             return wrong("the cluster's name", format!("{:?}", hello.cluster), format!("{:?}", self.cluster));
         }

@@ -17,18 +17,20 @@ use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
 /// Broken sessions that are kept at most; then the oldest goes.
-const MOST_WAITING: usize = 4096;
+const MOST_WAITING: usize = 1024;
 
 /// How long a client that comes back waits for the thread of its broken connection to let go.
 const HANDOVER: Duration = Duration::from_secs(2);
 
 /// The answers of one session.
 ///
-/// Invariants: ids in `kept` rise; at most [`limits::MAX_UNANSWERED`] entries; none is above `highest`.
+/// Invariants: ids in `kept` rise; at most [`limits::MAX_UNANSWERED`] entries; none is above `highest`;
+/// the large bodies among them hold `large_bytes`, at most [`limits::MAX_REMEMBERED_BYTES`].
 #[derive(Debug, Default)]
 pub(crate) struct Session {
     highest: u64,
     kept: VecDeque<(u64, Answer)>,
+    large_bytes: usize,
 }
 
 /// An answer as it is remembered.
@@ -58,8 +60,15 @@ impl Body {
                 small[..bytes.len()].copy_from_slice(bytes);
                 Body::Small(small, bytes.len() as u8)
             }
-            len if len <= limits::MAX_REMEMBERED_ANSWER => Body::Large(bytes.into()),
+            len if len <= limits::MAX_REMEMBERED_BYTES => Body::Large(bytes.into()),
             _ => Body::Dropped,
+        }
+    }
+
+    fn large_len(&self) -> usize {
+        match self {
+            Body::Large(bytes) => bytes.len(),
+            Body::Small(..) | Body::Dropped => 0,
         }
     }
 
@@ -86,11 +95,33 @@ impl Session {
     /// Remembers the answer of a modifying request that was just done.
     pub(crate) fn remember(&mut self, id: u64, status: Status, body: &[u8]) {
         debug_assert!(id > self.highest, "request {id} after {}", self.highest);
-        if self.kept.len() == limits::MAX_UNANSWERED {
-            self.kept.pop_front();
+        if self.kept.len() == limits::MAX_UNANSWERED
+            && let Some((_, oldest)) = self.kept.pop_front()
+        {
+            self.large_bytes -= oldest.body.large_len();
         }
+        let body = Body::new(body);
+        if body.large_len() > 0 {
+            self.make_room(body.large_len());
+        }
+        self.large_bytes += body.large_len();
         self.highest = id;
-        self.kept.push_back((id, Answer { status, body: Body::new(body) }));
+        self.kept.push_back((id, Answer { status, body }));
+    }
+
+    /// Drops the oldest large bodies until `bytes` more fit.
+    #[cold]
+    fn make_room(&mut self, bytes: usize) {
+        for (_, answer) in &mut self.kept {
+            if self.large_bytes + bytes <= limits::MAX_REMEMBERED_BYTES {
+                return;
+            }
+            let len = answer.body.large_len();
+            if len > 0 {
+                answer.body = Body::Dropped;
+                self.large_bytes -= len;
+            }
+        }
     }
 }
 
@@ -180,7 +211,7 @@ mod tests {
         let mut session = Session::default();
         session.remember(3, Status::Ok, b"first");
         session.remember(9, Status::Torn, &[0; 100]);
-        session.remember(10, Status::Ok, &[0; limits::MAX_REMEMBERED_ANSWER + 1]);
+        session.remember(10, Status::Ok, &[0; limits::MAX_REMEMBERED_BYTES + 1]);
         assert_eq!(session.done(11), None);
         assert_eq!(session.done(3).unwrap().unwrap().body.bytes(), Some(&b"first"[..]));
         assert_eq!(session.done(9).unwrap().unwrap().status, Status::Torn);
@@ -195,6 +226,17 @@ mod tests {
         (1..=window + 1).for_each(|id| session.remember(id, Status::Ok, &id.to_le_bytes()));
         assert_eq!(session.done(1), Some(None));
         assert!((2..=window + 1).all(|id| session.done(id).unwrap().is_some()));
+    }
+
+    #[test]
+    fn large_answers_share_one_bound() {
+        let mut session = Session::default();
+        let half = vec![7; limits::MAX_REMEMBERED_BYTES / 2];
+        (1..=3).for_each(|id| session.remember(id, Status::Ok, &half));
+        let bytes = |id| session.done(id).unwrap().unwrap().body.bytes();
+        assert_eq!((bytes(1), bytes(2), bytes(3)), (None, Some(&half[..]), Some(&half[..])));
+        (4..=200).for_each(|id| session.remember(id, Status::Ok, b""));
+        assert_eq!(session.large_bytes, 0, "they left with the window");
     }
 
     #[test]

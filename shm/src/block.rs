@@ -298,9 +298,13 @@ impl Segment {
         span.pieces().try_for_each(|piece| self.refuse_torn_block(piece.block))
     }
 
-    /// Refuses a span that covers a torn block in part: it could not heal it.
+    /// Refuses a span that covers a torn block in part: it could not heal it. A request of several writes asks for
+    /// all of them first, so that it is refused whole.
+    ///
+    /// # Errors
+    /// [`Torn`] for the first such block.
     #[inline]
-    fn refuse_torn_edges(&self, span: Span) -> Result<(), Torn> {
+    pub fn refuse_torn_edges(&self, span: Span) -> Result<(), Torn> {
         if self.torn.load(Relaxed) == 0 {
             return Ok(());
         }

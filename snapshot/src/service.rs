@@ -13,7 +13,7 @@ use mcomp_net::{Inbox, Phase, Received, Stream, Watch, begin_frame, error_frame,
 use mcomp_wire::control::{
     self, Hello, SnapshotCollect, SnapshotCollected, SnapshotCreate, SnapshotProgress, SnapshotterStatus, Welcome,
 };
-use mcomp_wire::{Chunk, Header, Kind, Role, Status, flags, limits};
+use mcomp_wire::{Chunk, FrameError, Header, Kind, Role, Status, flags, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -115,13 +115,14 @@ impl Peer {
         let mut timed = false;
         loop {
             match self.inbox.take() {
-                Ok(Some(frame)) => {
+                Ok(Some(frame)) if frame.header.check_request(false).is_ok() => {
                     self.watch.enter(Phase::Idle);
                     return Ok(frame);
                 }
                 Ok(None) => {}
-                Err(error) => {
-                    self.refuse(Header::default(), &Refusal::new(Status::Malformed, error.to_string()))?;
+                bad => {
+                    let error = bad.err().unwrap_or(FrameError::NotARequest);
+                    self.refuse(Header::default(), &Refusal::new(error.status(), error.to_string()))?;
                     self.stream.finish_writing();
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
@@ -176,9 +177,15 @@ impl Peer {
                 self.create(frame.header, &request)
             }
             Some(Kind::Bye) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-            _ => {
+            known => {
                 let message = format!("a snapshot process does not answer kind {:#04x}", frame.header.kind);
-                Err(Refusal::new(Status::UnknownKind, message).into())
+                let refusal = Refusal::new(Status::UnknownKind, message);
+                if known.is_some() {
+                    return Err(refusal.into());
+                }
+                self.refuse(frame.header, &refusal)?;
+                self.stream.finish_writing();
+                Err(io::Error::new(io::ErrorKind::InvalidData, refusal.message).into())
             }
         }
     }

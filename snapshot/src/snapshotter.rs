@@ -118,9 +118,12 @@ impl Shared {
     }
 
     fn accept(self: &Arc<Shared>, listener: &Listener) {
+        // A refused peer's socket lives until the next one comes: closed at once, with its handshake
+        // unread, it would take the refusal back.
+        let mut _lingering = None;
         while !self.is_stopping() {
             match listener.accept() {
-                Ok(stream) => self.admit(stream),
+                Ok(stream) => _lingering = self.admit(stream),
                 Err(error) if self.is_stopping() => tracing::debug!(%error, "listener closed"),
                 Err(error) => {
                     tracing::warn!(%error, "accept failed");
@@ -131,7 +134,8 @@ impl Shared {
         }
     }
 
-    fn admit(self: &Arc<Shared>, mut stream: Stream) {
+    /// Serves the connection on a thread of its own, or refuses it and gives its socket back.
+    fn admit(self: &Arc<Shared>, mut stream: Stream) -> Option<Stream> {
         let mut open = self.open.lock();
         let is_full = *open >= MOST_CONNECTIONS;
         if !is_full {
@@ -143,10 +147,11 @@ impl Shared {
             error_frame(&mut out, Kind::Hello as u8, 0, Status::Busy, "all connections are taken: try again");
             // Nothing is owed to a peer that is gone.
             let _ = stream.write_all(&out);
-            return;
+            stream.finish_writing();
+            return Some(stream);
         }
         let counted = Counted(Arc::clone(self));
-        let Ok(watch) = self.watchdog.watch(&stream, Phase::Handshake) else { return };
+        let Ok(watch) = self.watchdog.watch(&stream, Phase::Handshake) else { return None };
         let peer = Peer::new(stream, watch, Arc::clone(&self.service));
         let spawned = spawn("peer", move || {
             let _counted = counted;
@@ -155,6 +160,7 @@ impl Shared {
         if let Err(error) = spawned {
             tracing::warn!(%error, "a connection could not be served");
         }
+        None
     }
 
     /// Makes a snapshot every `every`, counted from the beginning of the last one.

@@ -1,7 +1,7 @@
 //! Bodies of control messages: postcard of these structs, in this field order.
 //!
-//! A field is never removed or re-ordered within a protocol version. [`encode`] and [`decode`] are
-//! the only doors: decoding refuses trailing bytes, and the frame's length was checked before.
+//! Fields are never added, removed or re-ordered within a protocol version. [`encode`] and [`decode`]
+//! are the only doors: decoding refuses trailing bytes, and the frame's length was checked before.
 
 use std::collections::BTreeMap;
 

@@ -2,12 +2,12 @@
 //!
 //! Promises: a header that [`Header::parse`] returns has the right magic, version and checksum, no
 //! unknown flag, and a length within [`limits::MAX_BODY`]. The kind and status are left as numbers:
-//! an unknown kind has a sound frame around it and deserves an answer, not a hang-up.
+//! an unknown kind has a sound frame around it, so its sender can be told by name what was wrong.
 
 use zerocopy::byteorder::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::limits;
+use crate::{Status, limits};
 
 /// The first four bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"MCMP";
@@ -103,6 +103,9 @@ pub enum FrameError {
         /// The maximum that applied.
         max: usize,
     },
+    /// A header that only an answer can have, or one without the checksum that was agreed on.
+    #[error("not a request as agreed: it has a status, the flags of an answer, or no body checksum")]
+    NotARequest,
     /// The body's checksum does not match.
     #[error("body checksum {found:#010x} where {expected:#010x} stands")]
     BodyChecksum {
@@ -111,6 +114,18 @@ pub enum FrameError {
         /// Written in the frame.
         expected: u32,
     },
+}
+
+impl FrameError {
+    /// The status with which the peer is told.
+    pub fn status(&self) -> Status {
+        match self {
+            FrameError::Version(_) => Status::Version,
+            FrameError::TooLong { .. } => Status::TooLarge,
+            FrameError::HeaderChecksum { .. } | FrameError::BodyChecksum { .. } => Status::Checksum,
+            FrameError::Magic(_) | FrameError::Flags(_) | FrameError::NotARequest => Status::Malformed,
+        }
+    }
 }
 
 impl Header {
@@ -197,6 +212,13 @@ impl Header {
         self
     }
 
+    /// Refuses what is no request. `checksum`: whether the handshake agreed that bodies carry one.
+    pub fn check_request(&self, checksum: bool) -> Result<(), FrameError> {
+        let answers = self.flags & (flags::ANSWER | flags::MORE) != 0 || self.status != 0;
+        let unsummed = checksum && self.flags & flags::CHECKSUM == 0;
+        if answers || unsummed { Err(FrameError::NotARequest) } else { Ok(()) }
+    }
+
     /// Whether [`flags::MORE`] is set.
     pub fn has_more(&self) -> bool {
         self.flags & flags::MORE != 0
@@ -266,6 +288,16 @@ mod tests {
     fn a_long_body_is_refused() {
         let header = Header { length: limits::MAX_BODY as u32 + 1, ..sample() };
         assert!(matches!(Header::parse(&header.emit()), Err(FrameError::TooLong { .. })));
+    }
+
+    #[test]
+    fn an_answer_is_not_a_request() {
+        assert_eq!(sample().check_request(true), Ok(()));
+        let plain = Header { flags: 0, ..sample() };
+        assert_eq!((plain.check_request(false), plain.check_request(true)), (Ok(()), Err(FrameError::NotARequest)));
+        for header in [Header { flags: flags::ANSWER, ..sample() }, Header { status: 1, ..sample() }] {
+            assert_eq!(header.check_request(false), Err(FrameError::NotARequest));
+        }
     }
 
     #[test]

@@ -27,6 +27,9 @@ pub const MAX_BATCH: usize = 4096;
 /// Bytes that one fill, copy or checksum may touch; a client splits longer ones.
 pub const MAX_SPAN: u64 = 64 << 20;
 
+/// Bytes of all sentences in the answer of one batch: items refused beyond it have an empty body.
+pub const MAX_BATCH_SENTENCES: usize = 32 << 10;
+
 /// Bytes of the sentence in an error answer.
 pub const MAX_MESSAGE: usize = 512;
 
@@ -34,8 +37,9 @@ pub const MAX_MESSAGE: usize = 512;
 /// answers of this many, so that a retry after a broken connection finds its first answer.
 pub const MAX_UNANSWERED: usize = 128;
 
-/// Answers larger than this are not remembered for a retry: the retry learns `ResultLost`.
-pub const MAX_REMEMBERED_ANSWER: usize = 64 << 10;
+/// Bytes of large answers (above 24 bytes each) that the server remembers for one session; the oldest
+/// go first. A retry whose answer is gone learns `ResultLost`.
+pub const MAX_REMEMBERED_BYTES: usize = 64 << 10;
 
 /// Bytes of a cluster name.
 pub const MAX_CLUSTER_NAME: usize = 40;
@@ -45,4 +49,6 @@ pub const MAX_SERVERS: u32 = 256;
 
 const _: () = assert!(MAX_RANGES * 16 + 8 <= MAX_OVERHEAD);
 const _: () = assert!(MAX_BATCH * 32 <= MAX_OVERHEAD);
+// The items' own headers count as payload in the answer of a batch; see `Request::answer_len`.
+const _: () = assert!(MAX_BATCH_SENTENCES + MAX_MESSAGE <= MAX_OVERHEAD);
 const _: () = assert!(MAX_BODY <= u32::MAX as usize);

@@ -3,7 +3,7 @@
 macro_rules! statuses {
     ($($(#[$meta:meta])* $variant:ident = $number:literal $text:literal,)*) => {
         /// The status of an answer. Any other than `Ok` has a sentence as its body, and means that
-        /// the request had no effect, except [`Status::ResultLost`].
+        /// the request had no effect. The exception is [`Status::ResultLost`]: it had one before.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u16)]
         #[non_exhaustive]

@@ -103,7 +103,7 @@ impl Frame {
     pub(super) fn has_room(&self, request: &Request<'_>) -> bool {
         let (request_len, answer_len) = weights(request);
         let is_remembered = self.modifies || request.modifies();
-        let most = if is_remembered { limits::MAX_REMEMBERED_ANSWER } else { limits::MAX_PAYLOAD };
+        let most = if is_remembered { limits::MAX_REMEMBERED_BYTES } else { limits::MAX_PAYLOAD };
         self.parts.len() < limits::MAX_BATCH
             && self.request_len + request_len <= limits::MAX_PAYLOAD
             && self.answer_len + answer_len <= most

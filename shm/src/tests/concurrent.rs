@@ -1,3 +1,5 @@
+//! Many threads at once: no mixed block, no lost update, no wrong cut.
+
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};

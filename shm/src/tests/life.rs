@@ -1,3 +1,5 @@
+//! A segment's life: created, taken over, refused, purged.
+
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::mem::offset_of;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};

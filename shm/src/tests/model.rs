@@ -1,3 +1,5 @@
+//! Every operation against a plain `Vec<u8>`.
+
 use proptest::prelude::*;
 
 use super::Scratch;

@@ -1,0 +1,88 @@
+//! `mcomp config check` and `mcomp config show`.
+
+use mcomp_config::{Config, Value, format_size};
+use serde_json::{Map, json};
+
+use crate::exit::Exit;
+use crate::flags::{ConfigArgs, ConfigCommand};
+use crate::globals::Globals;
+use crate::output;
+
+pub(crate) fn run(globals: &Globals, args: &ConfigArgs) -> anyhow::Result<Exit> {
+    let config = globals.config()?;
+    match (args.command, globals.json) {
+        (ConfigCommand::Check, true) => output::json(&checked_json(&config))?,
+        (ConfigCommand::Check, false) => output::line(checked_text(&config))?,
+        (ConfigCommand::Show, true) => output::json(&shown_json(&config))?,
+        (ConfigCommand::Show, false) => output::line(shown_text(&config))?,
+    }
+    Ok(Exit::DONE)
+}
+
+fn checked_text(config: &Config) -> String {
+    let (n, k, size) = (config.n(), format_size(config.k()), format_size(config.space()));
+    let servers = if n == 1 { "server" } else { "servers" };
+    format!("{} is valid: {n} {servers} x {k} = {size}", config.path().display())
+}
+
+fn checked_json(config: &Config) -> serde_json::Value {
+    json!({
+        "outcome": "ok",
+        "path": config.path().display().to_string(),
+        "cluster": config.name(),
+        "n": config.n(),
+        "k": config.k(),
+        "size": config.space(),
+    })
+}
+
+fn shown_text(config: &Config) -> String {
+    let rows =
+        config.shown().iter().map(|shown| vec![shown.key.clone(), shown.value.to_string(), shown.origin.to_string()]);
+    format!("{}\n\n{}", config.path().display(), output::table(&["KEY", "VALUE", "FROM"], rows))
+}
+
+fn shown_json(config: &Config) -> Map<String, serde_json::Value> {
+    let value = |value: &Value| match value {
+        Value::String(text) => json!(text),
+        Value::Integer(number) => json!(number),
+        Value::Size(bytes) => json!(bytes),
+        Value::Boolean(yes) => json!(yes),
+        Value::Null => json!(null),
+    };
+    let entry = |shown: &mcomp_config::Shown| {
+        (shown.key.clone(), json!({"value": value(&shown.value), "origin": shown.origin.to_string()}))
+    };
+    let mut map: Map<_, _> = config.shown().iter().map(entry).collect();
+    map.insert("path".into(), config.path().display().to_string().into());
+    map
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mcomp_config::Overrides;
+    use std::path::Path;
+
+    fn config() -> Config {
+        let text = "cluster = { name = 'demo', k = '64MiB', n = 1 }\n[[server]]\naddress = '127.0.0.1:7401'\n";
+        let overrides = Overrides { flags: vec![("client.timeout".into(), "3s".into())], ..Overrides::default() };
+        Config::parse(text, Path::new("mcomp.cfg"), &overrides).unwrap()
+    }
+
+    #[test]
+    fn check_does_the_sum() {
+        assert_eq!(checked_text(&config()), "mcomp.cfg is valid: 1 server x 64 MiB = 64 MiB");
+    }
+
+    #[test]
+    fn show_has_every_value_with_its_origin() {
+        let json = shown_json(&config());
+        assert_eq!(json["path"], "mcomp.cfg");
+        assert_eq!(json["cluster.k"], json!({"value": 64 << 20, "origin": "file"}));
+        assert_eq!(json["client.timeout"], json!({"value": "3s", "origin": "flag"}));
+        assert_eq!(json["snapshot.keep"]["origin"], "default");
+        let text = shown_text(&config());
+        assert!(text.contains("\nclient.timeout "), "{text}");
+    }
+}

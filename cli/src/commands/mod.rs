@@ -1,0 +1,17 @@
+//! One file for each subcommand that is not a program of its own: it takes its arguments, calls a
+//! library, and prints.
+
+pub(crate) mod atomic;
+pub(crate) mod compare;
+pub(crate) mod completion;
+pub(crate) mod config;
+mod process;
+pub(crate) mod purge;
+pub(crate) mod range;
+pub(crate) mod read;
+pub(crate) mod restore;
+pub(crate) mod server;
+pub(crate) mod snapshot;
+pub(crate) mod snapshotter;
+pub(crate) mod status;
+pub(crate) mod write;

@@ -1,0 +1,98 @@
+//! `mcomp read`: bytes of the memory to stdout or to a file, a bounded part at a time.
+
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use mcomp_client::Cluster;
+use serde_json::json;
+
+use crate::exit::{Exit, Failure};
+use crate::flags::{Format, ReadArgs};
+use crate::globals::Globals;
+use crate::output::{self, Hexdump, Replacement, Stdout, Text, progress};
+
+/// The most that is put into one JSON object.
+const JSON_LEN_MAX: u64 = 1 << 20;
+
+pub(crate) fn run(globals: &Globals, args: &ReadArgs) -> anyhow::Result<Exit> {
+    match &args.output {
+        Some(path) if path.as_os_str() != "-" => to_file(globals, args, path)?,
+        _ if globals.json => to_json(globals, args)?,
+        _ => to_stdout(globals, args)?,
+    }
+    Ok(Exit::DONE)
+}
+
+fn to_file(globals: &Globals, args: &ReadArgs, path: &Path) -> anyhow::Result<()> {
+    let cluster = globals.cluster()?;
+    let failed = |what: &str, error: std::io::Error| Failure::io(format!("{what} {}", path.display()), &error);
+    let mut file = Replacement::create(path).map_err(|error| failed("create", error))?;
+    let format = args.format.unwrap_or(Format::Raw);
+    let mut bar = progress::bar("reading", globals);
+    let copied = stream(&cluster, args, format, false, &mut file, |done| bar(done, args.len));
+    copied.with_context(|| format!("reading to {}", path.display()))?;
+    file.finish().map_err(|error| failed("write", error))?;
+    if globals.json {
+        let path = path.display().to_string();
+        output::json(&json!({"outcome": "ok", "addr": args.addr, "len": args.len, "path": path}))?;
+    }
+    Ok(())
+}
+
+fn to_json(globals: &Globals, args: &ReadArgs) -> anyhow::Result<()> {
+    let ReadArgs { addr, len, .. } = *args;
+    if args.format.is_some() {
+        return Err(Failure::usage("--json prints bytes as base64: leave --format out, or name a file with -o").into());
+    }
+    if len > JSON_LEN_MAX {
+        let text = format!("{len} bytes are too many for one JSON object, at most {JSON_LEN_MAX}: name a file with -o");
+        return Err(Failure::new(Exit::USAGE, "too_large", text).into());
+    }
+    let bytes = globals.cluster()?.read_vec(addr, len)?;
+    let data = STANDARD.encode(bytes);
+    Ok(output::json(&json!({"outcome": "ok", "addr": addr, "len": len, "data": data}))?)
+}
+
+fn to_stdout(globals: &Globals, args: &ReadArgs) -> anyhow::Result<()> {
+    let cluster = globals.cluster()?;
+    let mut stdout = Stdout::lock();
+    let is_terminal = stdout.is_terminal();
+    let format = args.format.unwrap_or(if is_terminal { Format::Hex } else { Format::Raw });
+    if is_terminal {
+        return stream(&cluster, args, format, true, &mut stdout, |_| ());
+    }
+    let mut bar = progress::bar("reading", globals);
+    stream(&cluster, args, format, false, &mut stdout, |done| bar(done, args.len))
+}
+
+/// Gives the bytes to `out`; a text for a terminal gets its last line ended.
+fn stream(
+    cluster: &Cluster,
+    args: &ReadArgs,
+    format: Format,
+    is_terminal: bool,
+    out: &mut impl Write,
+    progress: impl FnMut(u64),
+) -> anyhow::Result<()> {
+    let ReadArgs { addr, len, .. } = *args;
+    match format {
+        Format::Raw => {
+            cluster.copy_to(addr, len, &mut *out, progress)?;
+            out.flush()?;
+        }
+        Format::Hex => {
+            let mut hexdump = Hexdump::new(BufWriter::new(out), addr);
+            cluster.copy_to(addr, len, &mut hexdump, progress)?;
+            hexdump.finish()?;
+        }
+        Format::Text => {
+            let mut text = Text::new(BufWriter::new(out));
+            cluster.copy_to(addr, len, &mut text, progress)?;
+            text.finish(is_terminal)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,151 @@
+//! `mcomp restore`: the memory as it was at the instant of a snapshot.
+//!
+//! The whole file is checked, and that it fits, before any memory is touched. From then on the
+//! servers refuse everybody else until all of it is back; when this is cut off, they go on refusing
+//! until a restore goes through, so that nobody ever reads a mixture.
+
+use std::io::Write;
+use std::time::Duration;
+
+use mcomp_config::format_size;
+use mcomp_snapshot::{Restore, RestorePlan, Restored};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::{Handle, Signals};
+
+use super::snapshot::locate;
+use crate::exit::{Exit, Failure};
+use crate::flags::RestoreArgs;
+use crate::globals::Globals;
+use crate::output::{self, progress};
+
+/// Checks, shows the plan, and unless that was all, restores.
+pub(crate) fn run(globals: &Globals, args: &RestoreArgs) -> anyhow::Result<Exit> {
+    let config = globals.config()?;
+    let path = locate(globals, &args.file)?;
+    let mut bar = progress::bar("Checking", globals);
+    let restore = Restore::prepare(&config, &path, &mut bar);
+    drop(bar);
+    let restore = restore?;
+    let plan = restore.plan().clone();
+    if args.dry_run {
+        match globals.json {
+            true => output::json(&answer(&plan, None))?,
+            false => output::line(told(&plan))?,
+        }
+        return Ok(Exit::DONE);
+    }
+    globals.note_to_person(told(&plan));
+    let restored = run_guarded(globals, restore)?;
+    if globals.json {
+        output::json(&answer(&plan, Some(restored)))?;
+    }
+    globals.note(format_args!(
+        "restored {} in {:.1?}; programs that were connected before have to reconnect (epoch {})",
+        format_size(restored.memory_bytes),
+        Duration::from_micros(restored.took_us),
+        restored.config_epoch
+    ));
+    Ok(Exit::DONE)
+}
+
+fn run_guarded(globals: &Globals, restore: Restore) -> anyhow::Result<Restored> {
+    let guard = warn_on_signal(globals).map_err(|error| Failure::io("listen for signals", &error))?;
+    let mut bar = progress::bar("Restoring", globals);
+    let restored = restore.run(&mut bar);
+    guard.close();
+    drop(bar);
+    Ok(restored?)
+}
+
+/// Until the handle is closed, a signal ends this process with the truth about the memory.
+fn warn_on_signal(globals: &Globals) -> std::io::Result<Handle> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let handle = signals.handle();
+    let json = globals.json;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        if signals.forever().next().is_some() {
+            let text = "the restore was interrupted: the memory may be closed now, and stays so until \
+                        `mcomp restore` goes through; run it again";
+            let _ = writeln!(std::io::stderr(), "\nmcomp: {text}");
+            if json {
+                let _ = output::json(&json!({ "outcome": "unknown", "kind": "interrupted", "error": text }));
+            }
+            std::process::exit(i32::from(Exit::UNKNOWN.code()));
+        }
+    })?;
+    Ok(handle)
+}
+
+/// The plan in words, one fact a line.
+fn told(plan: &RestorePlan) -> String {
+    let facts = [
+        ("snapshot", format!("cut {} of cluster {}, {}", plan.cut, plan.cluster, created(plan))),
+        ("files", format!("{}, every byte checked", plan.files)),
+        ("memory", format!("{}, not zero up to {:#x}", format_size(plan.space_bytes), plan.non_zero_end)),
+        ("fits into", format!("{} of this cluster, whose other bytes become zero", format_size(plan.target_bytes))),
+    ];
+    facts.map(|(name, fact)| format!("{name:<11}{fact}")).join("\n")
+}
+
+fn created(plan: &RestorePlan) -> String {
+    jiff::Timestamp::from_microsecond(plan.created_us).unwrap_or_default().to_string()
+}
+
+/// The plan, and what became of it, for machines.
+fn answer(plan: &RestorePlan, restored: Option<Restored>) -> Value {
+    json!({
+        "outcome": "ok",
+        "dry_run": restored.is_none(),
+        "plan": {
+            "cluster": plan.cluster,
+            "cut": plan.cut,
+            "created": created(plan),
+            "created_us": plan.created_us,
+            "files": plan.files,
+            "bytes": plan.memory_bytes,
+            "space_bytes": plan.space_bytes,
+            "non_zero_end": plan.non_zero_end,
+            "target_bytes": plan.target_bytes,
+        },
+        "bytes": restored.map(|restored| restored.memory_bytes),
+        "config_epoch": restored.map(|restored| restored.config_epoch),
+        "took_us": restored.map(|restored| restored.took_us),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> RestorePlan {
+        let cut = "0f0e0d0c-0000-4000-8000-000000000001".parse().unwrap();
+        let (k_bytes, created_us) = (64 << 20, 1_700_000_000_000_000);
+        RestorePlan {
+            cluster: "demo".into(),
+            cut,
+            created_us,
+            files: 2,
+            memory_bytes: 5 << 20,
+            space_bytes: 3 * k_bytes,
+            non_zero_end: 0x1000,
+            target_bytes: 2 * k_bytes,
+        }
+    }
+
+    #[test]
+    fn the_plan_names_its_numbers() {
+        let text = told(&plan());
+        for part in ["2, every byte", "2023-11-14T22:13:20Z", "192 MiB, not zero up to 0x1000", "128 MiB of this"] {
+            assert!(text.contains(part), "{part} is missing: {text}");
+        }
+    }
+
+    #[test]
+    fn a_dry_run_has_a_plan_and_no_result() {
+        let dry = answer(&plan(), None);
+        assert_eq!((&dry["dry_run"], &dry["config_epoch"]), (&json!(true), &Value::Null));
+        let done = answer(&plan(), Some(Restored { memory_bytes: 1, config_epoch: 7, took_us: 9 }));
+        assert_eq!((&done["dry_run"], &done["config_epoch"]), (&json!(false), &json!(7)));
+    }
+}

@@ -1,0 +1,253 @@
+//! Snapshots in words, tables and JSON: what `ls` and `show` print.
+
+use std::path::Path;
+
+use indicatif::BinaryBytes;
+use mcomp_config::format_size;
+use mcomp_snapshot::file::{Chain, Entry, FileError, Meta, Snapshot, State};
+use serde_json::{Value, json};
+
+use crate::output::table;
+
+/// The newest last, where the eye is after a long listing.
+pub(super) fn list_table(entries: &[Entry]) -> String {
+    let headers = ["NAME", "KIND", "TIME (UTC)", "CLUSTER", "N x K", "MEMORY", "FILE", "STATE"];
+    table(&headers, entries.iter().map(row))
+}
+
+pub(super) fn list_json(folder: &Path, entries: &[Entry]) -> Value {
+    json!({
+        "outcome": "ok",
+        "folder": folder,
+        "snapshots": entries.iter().map(entry_json).collect::<Vec<_>>(),
+    })
+}
+
+/// What one file says about itself, for people.
+pub(super) fn show_text(snapshot: &Snapshot, chain: &Result<Chain, FileError>) -> String {
+    let meta = snapshot.meta();
+    let mut facts = vec![
+        ("file", snapshot.path().display().to_string()),
+        ("state", chain_state(chain)),
+        ("kind", kind(meta).to_owned()),
+        ("time (UTC)", time(meta)),
+        ("cluster", meta.cluster.clone()),
+        ("memory", format!("{} = {}", n_by_k(meta), format_size(meta.space_bytes()))),
+        ("cut", meta.cut.to_string()),
+        ("epochs", format!("cut {}, configuration {}", meta.cut_epoch, meta.config_epoch)),
+        ("chunks", format!("{} with {} of memory", snapshot.chunks().len(), BinaryBytes(snapshot.memory_bytes()))),
+        ("stored", format!("{}{}", BinaryBytes(snapshot.stored_bytes()), ratio_words(snapshot))),
+        ("file size", BinaryBytes(snapshot.file_bytes()).to_string()),
+    ];
+    facts.extend(meta.parent.map(|parent| ("builds on", format!("cut {} of epoch {}", parent.cut, parent.epoch))));
+    let mut lines: Vec<String> = facts.into_iter().map(|(name, value)| format!("{name:<12}{value}")).collect();
+    lines.push(String::new());
+    lines.push(servers_table(meta));
+    if let Ok(chain) = chain
+        && chain.files().len() > 1
+    {
+        lines.push(String::new());
+        lines.push(chain_table(chain));
+    }
+    lines.join("\n")
+}
+
+pub(super) fn show_json(snapshot: &Snapshot, chain: &Result<Chain, FileError>) -> Value {
+    let meta = snapshot.meta();
+    let mut value = meta_json(meta);
+    let rest = json!({
+        "outcome": "ok",
+        "path": snapshot.path(),
+        "name": file_name(snapshot.path()),
+        "state": if chain.is_ok() { "complete" } else { "broken" },
+        "reason": chain.as_ref().err().map(ToString::to_string),
+        "config_epoch": meta.config_epoch,
+        "chunks": snapshot.chunks().len(),
+        "bytes": snapshot.memory_bytes(),
+        "stored_bytes": snapshot.stored_bytes(),
+        "file_bytes": snapshot.file_bytes(),
+        "ratio": ratio(snapshot),
+        "servers": servers_json(meta),
+        "chain": chain.as_ref().map_or_else(|_| Vec::new(), chain_json),
+    });
+    extend(&mut value, rest);
+    value
+}
+
+/// `1 file`, `2 files`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn row(entry: &Entry) -> Vec<String> {
+    let unknown = || "?".to_owned();
+    let of_meta = |fact: fn(&Meta) -> String| entry.meta.as_ref().map_or_else(unknown, fact);
+    vec![
+        entry.name.clone(),
+        of_meta(|meta| kind(meta).to_owned()),
+        of_meta(time),
+        of_meta(|meta| meta.cluster.clone()),
+        of_meta(n_by_k),
+        memory_bytes(entry).map_or_else(unknown, |bytes| BinaryBytes(bytes).to_string()),
+        BinaryBytes(entry.size_bytes).to_string(),
+        match &entry.state {
+            State::Complete => "complete".to_owned(),
+            State::Broken(why) => format!("broken: {why}"),
+        },
+    ]
+}
+
+fn entry_json(entry: &Entry) -> Value {
+    let mut value = entry.meta.as_ref().map_or_else(|| json!({}), meta_json);
+    let (state, reason) = match &entry.state {
+        State::Complete => ("complete", None),
+        State::Broken(why) => ("broken", Some(why)),
+    };
+    let rest = json!({
+        "name": entry.name,
+        "path": entry.path,
+        "bytes": memory_bytes(entry),
+        "file_bytes": entry.size_bytes,
+        "state": state,
+        "reason": reason,
+    });
+    extend(&mut value, rest);
+    value
+}
+
+/// The bytes of memory that the file records, which stand at its end.
+fn memory_bytes(entry: &Entry) -> Option<u64> {
+    Snapshot::open(&entry.path).ok().map(|snapshot| snapshot.memory_bytes())
+}
+
+/// What the header says.
+fn meta_json(meta: &Meta) -> Value {
+    json!({
+        "full": meta.is_full(),
+        "created": meta.created().to_string(),
+        "created_us": meta.created_us,
+        "cluster": meta.cluster,
+        "n": meta.n(),
+        "k": meta.k_bytes,
+        "cut": meta.cut,
+        "cut_epoch": meta.cut_epoch,
+        "parent": meta.parent.map(|parent| parent.cut),
+    })
+}
+
+fn servers_json(meta: &Meta) -> Vec<Value> {
+    let servers = meta.servers.iter().enumerate().map(|(id, server)| {
+        json!({
+            "id": id,
+            "segment": server.segment,
+            "cut_epoch": server.cut_epoch,
+            "change_from_epoch": server.change_from_epoch,
+        })
+    });
+    servers.collect()
+}
+
+fn chain_json(chain: &Chain) -> Vec<Value> {
+    let files = chain.files().iter().map(|file| {
+        json!({
+            "name": file_name(file.path()),
+            "full": file.meta().is_full(),
+            "cut": file.meta().cut,
+            "file_bytes": file.file_bytes(),
+        })
+    });
+    files.collect()
+}
+
+fn extend(value: &mut Value, more: Value) {
+    if let (Value::Object(value), Value::Object(more)) = (value, more) {
+        value.extend(more);
+    }
+}
+
+fn chain_state(chain: &Result<Chain, FileError>) -> String {
+    match chain {
+        Ok(chain) if chain.files().len() > 1 => format!("complete, a chain of {} files", chain.files().len()),
+        Ok(_) => "complete".to_owned(),
+        Err(error) => format!("broken: {error}"),
+    }
+}
+
+fn servers_table(meta: &Meta) -> String {
+    let rows = meta.servers.iter().enumerate().map(|(id, server)| {
+        let from = id as u64 * meta.k_bytes;
+        let held = match server.change_from_epoch {
+            0 => "everything".to_owned(),
+            epoch => format!("changes since epoch {epoch}"),
+        };
+        vec![
+            id.to_string(),
+            format!("{from:#x}..{:#x}", from + meta.k_bytes),
+            server.segment.to_string(),
+            server.cut_epoch.to_string(),
+            held,
+        ]
+    });
+    table(&["SERVER", "ADDRESSES", "SEGMENT", "CUT EPOCH", "HOLDS"], rows)
+}
+
+fn chain_table(chain: &Chain) -> String {
+    let rows = chain.files().iter().map(|file| {
+        vec![
+            file_name(file.path()),
+            kind(file.meta()).to_owned(),
+            time(file.meta()),
+            BinaryBytes(file.memory_bytes()).to_string(),
+            BinaryBytes(file.file_bytes()).to_string(),
+        ]
+    });
+    table(&["CHAIN, NEWEST FIRST", "KIND", "TIME (UTC)", "MEMORY", "FILE"], rows)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn kind(meta: &Meta) -> &'static str {
+    if meta.is_full() { "full" } else { "incremental" }
+}
+
+fn time(meta: &Meta) -> String {
+    meta.created().strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+fn n_by_k(meta: &Meta) -> String {
+    format!("{} x {}", meta.n(), format_size(meta.k_bytes))
+}
+
+/// How many bytes of memory stand in one stored byte; none where nothing is stored.
+fn ratio(snapshot: &Snapshot) -> Option<f64> {
+    let stored = snapshot.stored_bytes();
+    (stored > 0).then(|| snapshot.memory_bytes() as f64 / stored as f64)
+}
+
+fn ratio_words(snapshot: &Snapshot) -> String {
+    ratio(snapshot).map_or_else(String::new, |ratio| format!(", {ratio:.1} to 1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_still_has_its_row() {
+        let path = Path::new("/nowhere/demo.mcs").to_path_buf();
+        let state = State::Broken("its header is damaged".into());
+        let entry = Entry { name: "demo.mcs".into(), path, meta: None, size_bytes: 3, state };
+        let text = list_table(std::slice::from_ref(&entry));
+        assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("demo.mcs  ?")), "{text}");
+        assert!(text.ends_with("broken: its header is damaged"), "{text}");
+        let json = entry_json(&entry);
+        assert_eq!((&json["state"], &json["file_bytes"]), (&json!("broken"), &json!(3)));
+    }
+
+    #[test]
+    fn nouns_count() {
+        assert_eq!((count(1, "file"), count(2, "file")), ("1 file".to_owned(), "2 files".to_owned()));
+    }
+}

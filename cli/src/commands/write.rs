@@ -1,0 +1,79 @@
+//! `mcomp write`: bytes of the command line, of a file or of stdin into the memory.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use anyhow::Context;
+use mcomp_client::{Cluster, Error};
+use serde_json::json;
+
+use crate::exit::{Exit, Failure};
+use crate::flags::{Source, WriteArgs};
+use crate::globals::Globals;
+use crate::output::{self, progress};
+
+/// Of a source whose length is not known, this much is read before anything is sent: what is too long
+/// for the memory by then is refused whole.
+const LOOK_AHEAD: u64 = 4 << 20;
+
+pub(crate) fn run(globals: &Globals, args: WriteArgs) -> anyhow::Result<Exit> {
+    let addr = args.addr;
+    let cluster = globals.cluster()?;
+    let len = match args.source.into_source() {
+        Source::Bytes(bytes) => cluster.write_at(addr, &bytes).map(|()| bytes.len() as u64)?,
+        Source::File(path) => from_file(globals, &cluster, addr, &path)?,
+        Source::Stdin => from_stream(&cluster, addr, io::stdin().lock(), "stdin")?,
+    };
+    if globals.json {
+        output::json(&json!({"outcome": "ok", "addr": addr, "len": len}))?;
+    } else {
+        globals.note_to_person(format_args!("wrote {len} bytes at address {addr}"));
+    }
+    Ok(Exit::DONE)
+}
+
+fn from_file(globals: &Globals, cluster: &Cluster, addr: u64, path: &Path) -> anyhow::Result<u64> {
+    let name = path.display().to_string();
+    let failed = |error| Failure::io(format!("open {name}"), &error);
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let len = metadata.len();
+    // The files of /proc say 0 and hold more, so that an empty file is read like a pipe.
+    if !metadata.is_file() || len == 0 {
+        return from_stream(cluster, addr, file, &name);
+    }
+    let mut bar = progress::bar("writing", globals);
+    let written = cluster.copy_from(file, addr, len, |done| bar(done, len)).context(name.clone())?;
+    if written < len {
+        let text = format!("{name} became shorter while it was read: {written} of {len} bytes were written");
+        return Err(Failure::new(Exit::UNKNOWN, "io", text).into());
+    }
+    Ok(written)
+}
+
+/// Writes all that `reader` gives.
+fn from_stream(cluster: &Cluster, addr: u64, mut reader: impl Read, name: &str) -> anyhow::Result<u64> {
+    let size = cluster.size();
+    let room = size.checked_sub(addr).ok_or(Error::OutOfRange { addr, len: 0, size })?;
+    let mut ahead = Vec::new();
+    let look_ahead = reader.by_ref().take(LOOK_AHEAD.min(room + 1)).read_to_end(&mut ahead);
+    look_ahead.map_err(|error| Failure::io(format!("read {name}"), &error))?;
+    let first_len = ahead.len() as u64;
+    if first_len > room {
+        let text = format!("{name} is longer than the {room} bytes from address {addr} to the end of the memory");
+        return Err(Failure::new(Exit::USAGE, "out_of_range", text).into());
+    }
+    let mut whole = ahead.as_slice().chain(reader);
+    let written = cluster.copy_from(&mut whole, addr, room, |_| ()).context(name.to_owned())?;
+    if written == room && !is_at_end(&mut whole) {
+        let text = format!("{name} is longer than the memory: its first {written} bytes were written from {addr} on");
+        return Err(Failure::new(Exit::UNKNOWN, "out_of_range", text).into());
+    }
+    Ok(written)
+}
+
+/// An error counts as an end: all bytes that were asked for have come.
+fn is_at_end(reader: &mut impl Read) -> bool {
+    reader.take(1).read_to_end(&mut Vec::new()).unwrap_or(0) == 0
+}

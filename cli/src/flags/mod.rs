@@ -1,0 +1,206 @@
+//! The command line as typed: one struct for each subcommand, and nothing that runs.
+//!
+//! Promises
+//! - What is wrong with a single argument is refused here, before any file or socket is touched,
+//!   and always with exit code 64.
+//! - Numbers, addresses, sizes and durations have the same grammar in every argument.
+//!
+//! Leaves out what takes the configuration to know, such as whether an address exists.
+
+mod data;
+mod process;
+mod snapshot;
+pub(crate) mod value;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use data::{
+    AddArgs, CasArgs, CompareArgs, CopyArgs, FillArgs, Format, ReadArgs, Source, SwapArgs, WriteArgs,
+};
+pub(crate) use process::{DemoArgs, ParentFlag, ServerArgs, SnapshotterArgs, UpArgs};
+pub(crate) use snapshot::{CreateArgs, ExportArgs, FileArgs, PruneArgs, RestoreArgs, SnapshotArgs, SnapshotCommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  mcomp up                            start the cluster of ./mcomp.cfg on this machine
+  mcomp write 0x1000 hello            store five bytes
+  mcomp read 0x1000 5                 read them back
+  mcomp snapshot create               save the whole memory to one file
+  mcomp demo                          see all of it on a scratch cluster
+
+Addresses are decimal or 0x hexadecimal; sizes take K, M, G, KiB, MiB, GiB, powers of two.
+Exit codes: 0 done, 1 negative answer, 2 outcome unknown, 64 usage, 65 bad data, 69 unavailable,
+70 a bug in mcomp, 73 memory full, 74 local I/O, 75 try again, 76 protocol, 77 not permitted,
+78 configuration, 124 timed out.";
+
+/// Memory shared by many processes on many machines.
+#[derive(Debug, Parser)]
+#[command(name = "mcomp", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: GlobalFlags,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// The flags that stand before or after any subcommand.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct GlobalFlags {
+    /// The configuration; without it $MCOMP_CONFIG, ./mcomp.cfg, /etc/mcomp/mcomp.cfg
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Where relative paths of the configuration begin, in place of its own folder
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+    /// Print JSON with stable names
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// The most that one request may take, such as 500ms or 5s
+    #[arg(long, global = true, value_name = "DURATION", value_parser = value::timeout)]
+    pub(crate) timeout: Option<Duration>,
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+    /// Log more; repeat it for more still
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// How log events on stderr look
+    #[arg(long, global = true, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log events look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// A line for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Start every server and snapshot process of the configuration that is local
+    Up(UpArgs),
+    /// Show the whole story on a scratch cluster, then clean up
+    Demo(DemoArgs),
+    /// Run one memory server
+    Server(ServerArgs),
+    /// Run one snapshot process
+    Snapshotter(SnapshotterArgs),
+    /// Read bytes
+    Read(ReadArgs),
+    /// Write bytes
+    Write(WriteArgs),
+    /// Set every byte of a range to one value
+    Fill(FillArgs),
+    /// Copy a range to another address
+    Copy(CopyArgs),
+    /// Compare memory with a file
+    Compare(CompareArgs),
+    /// Compare and swap the 8 bytes at an address
+    Cas(CasArgs),
+    /// Add to the 8 bytes at an address
+    Add(AddArgs),
+    /// Replace the 8 bytes at an address
+    Swap(SwapArgs),
+    /// Save the memory to a file, and look after the files
+    Snapshot(SnapshotArgs),
+    /// Bring the memory back from a snapshot
+    Restore(RestoreArgs),
+    /// Show what every server and snapshot process is doing
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status,
+    /// Check or show the configuration
+    Config(ConfigArgs),
+    /// Take requests as JSON, one a line, and answer each with one line of JSON
+    #[command(after_help = SHELL_EXAMPLES)]
+    Shell,
+    /// Print the completion script of a shell
+    Completion(CompletionArgs),
+    /// Remove this cluster's memory segments from this machine
+    #[command(after_help = PURGE_EXAMPLES)]
+    Purge,
+}
+
+const STATUS_EXAMPLES: &str = "\
+Exits with 69 when a server does not answer; all others are shown all the same.
+
+Examples:
+  mcomp status
+  mcomp status --json | jq '.servers[].counters.ops'";
+
+const SHELL_EXAMPLES: &str = "\
+A request has an \"op\", its fields, and an \"id\" that the answer repeats. Bytes are base64 (or \"text\"
+in a write), numbers are JSON integers. Every answer has \"outcome\": ok, fail or unknown.
+
+Examples:
+  echo '{\"id\":1,\"op\":\"write\",\"addr\":0,\"text\":\"hello\"}' | mcomp shell
+  echo '{\"id\":2,\"op\":\"read\",\"addr\":0,\"len\":5}' | mcomp shell
+  echo '{\"id\":3,\"op\":\"cas\",\"addr\":64,\"old\":0,\"new\":7}' | mcomp shell
+
+The ops: read write fill copy checksum cas add swap status snapshot";
+
+const PURGE_EXAMPLES: &str = "\
+The memory of the cluster on this machine is lost; only a snapshot brings it back. A segment that a
+live server holds is left alone: stop the server first.
+
+Examples:
+  mcomp purge
+  mcomp purge --json";
+
+/// `mcomp config`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mcomp config check
+  mcomp config show --config /etc/mcomp/mcomp.cfg
+  MCOMP_CLIENT_TIMEOUT=1s mcomp config show --json")]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    pub(crate) command: ConfigCommand,
+}
+
+/// What is done with the configuration.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Say whether it is valid, or all that is wrong with it
+    #[command(after_help = "Exits with 78 when it is not.\n\nExamples:\n  mcomp config check --config new.cfg")]
+    Check,
+    /// Print every value in force and where it came from
+    #[command(after_help = "Examples:\n  mcomp config show\n  MCOMP_CLIENT_TIMEOUT=1s mcomp config show --json")]
+    Show,
+}
+
+/// `mcomp completion`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mcomp completion bash > /etc/bash_completion.d/mcomp
+  mcomp completion zsh > ~/.zfunc/_mcomp
+  mcomp completion fish > ~/.config/fish/completions/mcomp.fish")]
+pub(crate) struct CompletionArgs {
+    /// For which shell
+    #[arg(value_enum)]
+    pub(crate) shell: CompletionShell,
+}
+
+/// The shells that there is a completion for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompletionShell {
+    /// GNU bash.
+    Bash,
+    /// zsh.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! Arguments of the commands that run processes: `up`, `demo`, `server`, `snapshotter`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// `mcomp up`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Prints one line on stdout when all of them are ready. Ctrl-C or SIGTERM stops them; the memory stays
+until `mcomp purge` or the next boot, and the next `mcomp up` takes it over.
+
+Examples:
+  mcomp up
+  mcomp up --config /etc/mcomp/mcomp.cfg --data /var/lib/mcomp")]
+pub(crate) struct UpArgs {}
+
+/// `mcomp demo`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Starts three servers on free loopback ports, stores a file, takes a snapshot while writers run, and
+restores it on two servers. Needs no configuration and leaves nothing behind.
+
+Examples:
+  mcomp demo
+  mcomp demo --json")]
+pub(crate) struct DemoArgs {}
+
+/// `mcomp server`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Prints one line on stdout when it serves. SIGTERM stops it; the memory segment stays, and the next
+start takes it over with every byte.
+
+Examples:
+  mcomp server --id 0
+  mcomp server --id 1 --op-log ops.log -v")]
+pub(crate) struct ServerArgs {
+    /// Which server of the configuration; without it, the one whose address is this machine's
+    #[arg(long, value_name = "I")]
+    pub(crate) id: Option<u32>,
+    /// Log every operation to this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) op_log: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) parent: ParentFlag,
+}
+
+/// `mcomp snapshotter`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Runs on the machine of the server with the same id, and prints one line on stdout when it is ready.
+
+Examples:
+  mcomp snapshotter --id 0")]
+pub(crate) struct SnapshotterArgs {
+    /// Which snapshot process of the configuration; without it, that of this machine's server
+    #[arg(long, value_name = "I")]
+    pub(crate) id: Option<u32>,
+    #[command(flatten)]
+    pub(crate) parent: ParentFlag,
+}
+
+/// How a process that was started by another `mcomp` ends with it.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ParentFlag {
+    /// Stop when the process with this id, which must be the parent, is gone
+    #[arg(long, value_name = "PID", hide = true)]
+    pub(crate) die_with: Option<u32>,
+}

@@ -1,0 +1,79 @@
+//! Standard output, on which a reader may leave at any time.
+
+use std::fmt;
+use std::io::{self, IsTerminal, StdoutLock, Write};
+
+use serde::Serialize;
+
+/// The reader of stdout is gone, as after `| head`. It is what an [`io::Error`] of [`Stdout`] holds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReaderGone;
+
+impl fmt::Display for ReaderGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the reader of stdout is gone")
+    }
+}
+
+impl std::error::Error for ReaderGone {}
+
+/// Standard output, held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Stdout(StdoutLock<'static>);
+
+impl Stdout {
+    pub(crate) fn lock() -> Stdout {
+        Stdout(io::stdout().lock())
+    }
+
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.0.is_terminal()
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(mark)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(mark)
+    }
+}
+
+fn mark(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
+        _ => error,
+    }
+}
+
+/// A JSON answer of success: `"outcome": "ok"` and the fields of an object.
+#[derive(Debug, Serialize)]
+pub(crate) struct Done<T> {
+    outcome: &'static str,
+    #[serde(flatten)]
+    fields: T,
+}
+
+impl<T: Serialize> Done<T> {
+    pub(crate) fn with(fields: T) -> Done<T> {
+        Done { outcome: "ok", fields }
+    }
+}
+
+/// Prints one line, at once.
+pub(crate) fn line(text: impl fmt::Display) -> io::Result<()> {
+    let mut stdout = Stdout::lock();
+    writeln!(stdout, "{text}")?;
+    stdout.flush()
+}
+
+/// Prints one line of JSON, at once.
+pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec(value)?;
+    bytes.push(b'\n');
+    let mut stdout = Stdout::lock();
+    stdout.write_all(&bytes)?;
+    stdout.flush()
+}

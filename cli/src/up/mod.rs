@@ -1,0 +1,155 @@
+//! `mcomp up`: every server and snapshot process of the configuration that is local, as children.
+//!
+//! Promises
+//! - One line on stdout, and only when all of them serve. If one does not start, its error is shown,
+//!   the others are stopped, and its exit code is ours.
+//! - Ctrl-C or SIGTERM stops all of them and is a success. The memory stays, for the next `up`.
+//! - A child that dies later is reported with the way to start it again, and the others run on: the
+//!   rest of the memory is still of use. Only when no server is left is there nothing to wait for.
+//!
+//! Leaves out restarting what died, and other machines.
+
+mod child;
+mod death;
+mod events;
+mod fleet;
+mod supervisor;
+
+pub(crate) use child::{Messages, Role};
+pub(crate) use death::{LaunchError, signal_name};
+pub(crate) use events::Events;
+pub(crate) use fleet::Fleet;
+pub(crate) use supervisor::{Change, Launch, Supervisor};
+
+use std::ffi::OsStr;
+use std::time::Duration;
+
+use mcomp_config::{Config, is_local_ip};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::exit::{Exit, Failure};
+use crate::flags::UpArgs;
+use crate::globals::Globals;
+use crate::output;
+use death::Death;
+
+/// What a process gets to become ready, and more for each GiB of memory that has to be touched.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+const READY_PATIENCE_PER_GIB: Duration = Duration::from_secs(2);
+
+/// Runs the local part of the cluster until a signal ends it.
+pub(crate) fn run(globals: &Globals, _args: &UpArgs) -> anyhow::Result<Exit> {
+    let config = globals.config()?;
+    let fleet = Fleet::local(&config, is_local_ip)?;
+    let events = Events::listen(&[SIGINT, SIGTERM]).map_err(|error| Failure::io("listen for signals", &error))?;
+    let mut supervisor = Supervisor::new(&events, launch(globals, &config)?);
+    match supervisor.start(&fleet.roles(), patience(&fleet)) {
+        Ok(()) => {}
+        Err(LaunchError::Asked { signal }) => return Ok(stopped(globals, &config, signal)),
+        Err(error) => return Err(Failure::from(error).into()),
+    }
+    announce(globals, &fleet, &supervisor)?;
+    let exit = watch(globals, &config, &mut supervisor);
+    supervisor.stop();
+    match exit {
+        Ok(signal) => Ok(stopped(globals, &config, signal)),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+fn launch(globals: &Globals, config: &Config) -> Result<Launch, Failure> {
+    let program = std::env::current_exe().map_err(|error| Failure::io("find this executable", &error))?;
+    let flags = globals.child_flags(config);
+    Ok(Launch { program, flags, hidden_variables: Vec::new(), messages: Messages::Shown })
+}
+
+fn patience(fleet: &Fleet<'_>) -> Duration {
+    let gib = u32::try_from(fleet.memory_bytes() >> 30).unwrap_or(u32::MAX);
+    READY_PATIENCE + READY_PATIENCE_PER_GIB.saturating_mul(gib)
+}
+
+/// Says on stdout that everything is ready. A reader that left after an earlier line is no reason to
+/// stop serving.
+fn announce(globals: &Globals, fleet: &Fleet<'_>, supervisor: &Supervisor<'_>) -> anyhow::Result<()> {
+    let printed = match globals.json {
+        true => output::json(&fleet.json(supervisor.running())),
+        false => output::line(format_args!("mcomp up: ready: {fleet}")),
+    };
+    printed.or_else(|error| match error.kind() {
+        std::io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(Failure::io("print the ready line", &error).into()),
+    })
+}
+
+/// Reports deaths until a signal comes, which is the good end, or no server is left.
+fn watch(globals: &Globals, config: &Config, supervisor: &mut Supervisor<'_>) -> Result<i32, Failure> {
+    loop {
+        match supervisor.next() {
+            Change::Asked { signal } => return Ok(signal),
+            Change::Died(death) => {
+                tell(&obituary(globals, config, death));
+                if !supervisor.running().any(|(role, _)| role.is_server()) {
+                    let again = again("up", globals, config);
+                    let text = format!("no server is left; their memory stays: start them again with {again}");
+                    return Err(Failure::new(Exit::UNAVAILABLE, "unavailable", text));
+                }
+            }
+        }
+    }
+}
+
+/// What happened to a child, what it means, and what to do.
+fn obituary(globals: &Globals, config: &Config, death: Death) -> String {
+    let loss = match death.role.is_server() {
+        true => "its memory stays on this machine, and cannot be reached until it runs again",
+        false => "until it runs again no snapshot can be made",
+    };
+    let subcommand = format!("{} --id {}", death.role.subcommand(), death.role.id());
+    format!("mcomp up: {death}; {loss}; start it again with {}", again(&subcommand, globals, config))
+}
+
+/// The command, as it can be typed from any folder.
+fn again(subcommand: &str, globals: &Globals, config: &Config) -> String {
+    let path = std::path::absolute(config.path()).unwrap_or_else(|_| config.path().to_path_buf());
+    let mut words = vec![format!("mcomp {subcommand} --config {}", quoted(path.as_os_str()))];
+    if globals.data.is_some() {
+        words.push(format!("--data {}", quoted(config.folder().as_os_str())));
+    }
+    format!("`{}`", words.join(" "))
+}
+
+/// A path as a shell takes it.
+fn quoted(path: &OsStr) -> String {
+    let text = path.to_string_lossy();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:@%,=".contains(c);
+    match text.chars().all(is_plain) {
+        true => text.into_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
+fn stopped(globals: &Globals, config: &Config, signal: i32) -> Exit {
+    let purge = again("purge", globals, config);
+    globals.note(format_args!(
+        "mcomp up: stopped by {}; the memory stays until the machine restarts, or {purge} removes it",
+        signal_name(signal)
+    ));
+    Exit::DONE
+}
+
+/// A message that `--quiet` does not hush. Who closed stderr does not want to hear it.
+fn tell(text: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_survive_the_shell() {
+        assert_eq!(quoted(OsStr::new("/etc/mcomp/mcomp.cfg")), "/etc/mcomp/mcomp.cfg");
+        assert_eq!(quoted(OsStr::new("/my data/it's")), r"'/my data/it'\''s'");
+    }
+}

@@ -1,0 +1,327 @@
+//! The processes of a cluster on this machine, as children: start, wait until they are ready, watch,
+//! stop.
+//!
+//! Promises
+//! - All or nothing: if one child does not become ready, none of them is left.
+//! - Whatever way a [`Supervisor`] is dropped, panics included, its children are gone.
+//! - Servers start before the snapshot processes that map their memory, and stop after them.
+//!
+//! Leaves out restarting what died. A server that died keeps its memory, and why it died is for a
+//! person to see first.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::child::{Child, Messages, Role};
+use super::death::{Death, LaunchError};
+use super::events::{Event, Events};
+
+/// What snapshot processes get to stop, and what servers get after them, before they are killed.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How the children are started.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    /// This executable.
+    pub(crate) program: PathBuf,
+    /// What follows the subcommand and the id: the flags that all children share.
+    pub(crate) flags: Vec<OsString>,
+    /// Variables of the environment that are not for the children.
+    pub(crate) hidden_variables: Vec<OsString>,
+    /// What becomes of their stderr.
+    pub(crate) messages: Messages,
+}
+
+impl Launch {
+    fn command(&self, role: Role) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(role.subcommand()).args(["--id", &role.id().to_string()]).args(&self.flags);
+        command.args(["--die-with", &std::process::id().to_string()]);
+        for name in &self.hidden_variables {
+            command.env_remove(name);
+        }
+        command
+    }
+}
+
+/// The children of this process.
+///
+/// - `Gone` is the last state of a child: it is dead and reaped then.
+/// - A child is here from its start on, so that nothing runs that is not stopped.
+#[derive(Debug)]
+pub(crate) struct Supervisor<'e> {
+    events: &'e Events,
+    launch: Launch,
+    children: Vec<(Child, State)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Starting,
+    Ready,
+    Gone,
+}
+
+/// What a watching parent acts on.
+#[derive(Debug)]
+pub(crate) enum Change {
+    /// A child is gone.
+    Died(Death),
+    /// This process was asked to stop.
+    Asked {
+        /// By which signal.
+        signal: i32,
+    },
+}
+
+impl<'e> Supervisor<'e> {
+    /// Without children yet.
+    pub(crate) fn new(events: &'e Events, launch: Launch) -> Supervisor<'e> {
+        Supervisor { events, launch, children: Vec::new() }
+    }
+
+    /// Starts `roles`, servers first, and waits until they are ready. Call it from the main thread.
+    pub(crate) fn start(&mut self, roles: &[Role], patience: Duration) -> Result<(), LaunchError> {
+        let (servers, snapshotters): (Vec<Role>, Vec<Role>) = roles.iter().partition(|role| role.is_server());
+        let started = [servers, snapshotters].iter().try_for_each(|roles| {
+            roles.iter().try_for_each(|role| self.spawn(*role))?;
+            self.wait_ready(patience)
+        });
+        // Told to stop, not killed: a server in good order marks its memory as clean.
+        started.inspect_err(|_| self.stop())
+    }
+
+    /// What runs, with process ids.
+    pub(crate) fn running(&self) -> impl Iterator<Item = (Role, u32)> {
+        let running = self.children.iter().filter(|(_, state)| *state != State::Gone);
+        running.map(|(child, _)| (child.role(), child.pid()))
+    }
+
+    /// Waits for something to act on.
+    pub(crate) fn next(&mut self) -> Change {
+        loop {
+            let event = self.events.next();
+            if let Some(change) = self.apply(event) {
+                return change;
+            }
+        }
+    }
+
+    /// Waits for something to act on until `deadline`.
+    pub(crate) fn next_before(&mut self, deadline: Instant) -> Option<Change> {
+        loop {
+            let event = self.events.next_before(deadline)?;
+            if let Some(change) = self.apply(event) {
+                return Some(change);
+            }
+        }
+    }
+
+    /// Asks all children to stop, snapshot processes first, and kills those that do not, at once if
+    /// this process is asked to stop meanwhile. After it no child is left.
+    pub(crate) fn stop(&mut self) {
+        for is_server in [false, true] {
+            self.signal(is_server, Signal::TERM);
+            if !self.wait_gone(is_server) {
+                self.signal(is_server, Signal::KILL);
+                self.wait_killed(is_server);
+            }
+        }
+    }
+
+    fn spawn(&mut self, role: Role) -> Result<(), LaunchError> {
+        self.spawn_as(role, self.launch.command(role))
+    }
+
+    fn spawn_as(&mut self, role: Role, command: Command) -> Result<(), LaunchError> {
+        let child = Child::spawn(role, command, self.launch.messages.clone(), self.events.sender());
+        let program = || self.launch.program.clone();
+        let child = child.map_err(|source| LaunchError::Spawn { role, program: program(), source })?;
+        self.children.push((child, State::Starting));
+        Ok(())
+    }
+
+    fn wait_ready(&mut self, patience: Duration) -> Result<(), LaunchError> {
+        let deadline = Instant::now() + patience;
+        while let Some((child, _)) = self.children.iter().find(|(_, state)| *state == State::Starting) {
+            let late = LaunchError::Late { role: child.role(), pid: child.pid(), after: patience };
+            let event = self.events.next_before(deadline).ok_or(late)?;
+            match self.apply(event) {
+                Some(Change::Died(death)) => return Err(LaunchError::Died(death)),
+                Some(Change::Asked { signal }) => return Err(LaunchError::Asked { signal }),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of an event. Those of children that are not ours, of an earlier supervisor, are
+    /// nothing to act on.
+    fn apply(&mut self, event: Event) -> Option<Change> {
+        match event {
+            Event::Asked { signal } => Some(Change::Asked { signal }),
+            Event::Ready { pid } => {
+                let (_, state) = self.living(pid)?;
+                *state = State::Ready;
+                None
+            }
+            Event::Exited { pid, status } => {
+                let (child, state) = self.living(pid)?;
+                *state = State::Gone;
+                Some(Change::Died(Death { role: child.role(), pid, status }))
+            }
+        }
+    }
+
+    fn living(&mut self, pid: u32) -> Option<&mut (Child, State)> {
+        self.children.iter_mut().find(|(child, state)| child.pid() == pid && *state != State::Gone)
+    }
+
+    fn signal(&self, is_server: bool, signal: Signal) {
+        let meant = self.children.iter().filter(|(child, _)| child.role().is_server() == is_server);
+        meant.for_each(|(child, _)| child.signal(signal));
+    }
+
+    fn is_left(&self, is_server: bool) -> bool {
+        self.running().any(|(role, _)| role.is_server() == is_server)
+    }
+
+    /// Whether they went within the patience that is due to them.
+    fn wait_gone(&mut self, is_server: bool) -> bool {
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while self.is_left(is_server) {
+            match self.next_before(deadline) {
+                Some(Change::Died(_)) => {}
+                Some(Change::Asked { .. }) | None => return false,
+            }
+        }
+        true
+    }
+
+    /// Waits for what was killed, which the kernel does not put off for long.
+    fn wait_killed(&mut self, is_server: bool) {
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while self.is_left(is_server) && self.next_before(deadline).is_some() {}
+    }
+}
+
+impl Drop for Supervisor<'_> {
+    fn drop(&mut self) {
+        for is_server in [false, true] {
+            self.signal(is_server, Signal::KILL);
+            self.wait_killed(is_server);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// Longer than any test waits, and bounded all the same.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const WELL_BEHAVED: &str = "echo ready; exec sleep 600";
+    const STUBBORN: &str = "trap '' TERM; echo ready; exec sleep 600";
+
+    fn events() -> Events {
+        Events::listen(&[]).unwrap()
+    }
+
+    /// A supervisor whose children are shell scripts, one for each role.
+    fn supervisor<'e>(events: &'e Events, scripts: &[(Role, &str)]) -> Supervisor<'e> {
+        let launch = Launch {
+            program: "/bin/sh".into(),
+            flags: Vec::new(),
+            hidden_variables: Vec::new(),
+            messages: Messages::Kept(Default::default()),
+        };
+        let mut supervisor = Supervisor::new(events, launch);
+        for (role, script) in scripts {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", script]);
+            supervisor.spawn_as(*role, shell).unwrap();
+        }
+        supervisor
+    }
+
+    fn pids(supervisor: &Supervisor<'_>) -> Vec<u32> {
+        supervisor.running().map(|(_, pid)| pid).collect()
+    }
+
+    /// Neither a process nor a zombie.
+    fn is_gone(pid: u32) -> bool {
+        !Path::new(&format!("/proc/{pid}")).exists()
+    }
+
+    #[test]
+    fn what_is_ready_runs_until_it_is_stopped() {
+        let events = events();
+        let both = [(Role::Server(0), WELL_BEHAVED), (Role::Snapshotter(0), WELL_BEHAVED)];
+        let mut supervisor = supervisor(&events, &both);
+        supervisor.wait_ready(PATIENCE).unwrap();
+        let pids = pids(&supervisor);
+        assert_eq!(pids.len(), 2);
+        supervisor.stop();
+        assert_eq!(supervisor.running().count(), 0);
+        assert!(pids.into_iter().all(is_gone));
+    }
+
+    #[test]
+    fn a_child_that_fails_to_start_gives_its_code() {
+        let events = events();
+        let both = [(Role::Server(0), WELL_BEHAVED), (Role::Server(1), "echo no room >&2; exit 73")];
+        let mut supervisor = supervisor(&events, &both);
+        let error = supervisor.wait_ready(PATIENCE).unwrap_err();
+        assert_eq!(error.exit_code_of_child(), Some(73));
+        let Messages::Kept(messages) = &supervisor.launch.messages else { unreachable!("as made above") };
+        assert_eq!(*messages.lock().unwrap(), ["[server 1] no room"]);
+    }
+
+    #[test]
+    fn a_child_that_says_nothing_is_late() {
+        let events = events();
+        let mut supervisor = supervisor(&events, &[(Role::Snapshotter(4), "exec sleep 600")]);
+        let error = supervisor.wait_ready(Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, LaunchError::Late { role: Role::Snapshotter(4), .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_death_is_told_with_its_signal_and_the_others_run_on() {
+        let events = events();
+        let both = [(Role::Server(0), WELL_BEHAVED), (Role::Server(1), WELL_BEHAVED)];
+        let mut supervisor = supervisor(&events, &both);
+        supervisor.wait_ready(PATIENCE).unwrap();
+        supervisor.children[1].0.signal(Signal::KILL);
+        let Change::Died(death) = supervisor.next() else { panic!("nobody asked to stop") };
+        assert_eq!(death.role, Role::Server(1));
+        assert!(death.to_string().ends_with("was killed by SIGKILL (9)"), "{death}");
+        assert_eq!(supervisor.running().map(|(role, _)| role).collect::<Vec<_>>(), [Role::Server(0)]);
+    }
+
+    #[test]
+    fn whoever_ignores_the_request_is_killed_at_the_second_one() {
+        let events = events();
+        let mut supervisor = supervisor(&events, &[(Role::Server(0), STUBBORN)]);
+        supervisor.wait_ready(PATIENCE).unwrap();
+        let pids = pids(&supervisor);
+        events.sender().send(Event::Asked { signal: 15 }).unwrap();
+        supervisor.stop();
+        assert!(pids.into_iter().all(is_gone));
+    }
+
+    #[test]
+    fn dropping_it_leaves_no_process() {
+        let events = events();
+        let mut supervisor = supervisor(&events, &[(Role::Server(0), STUBBORN)]);
+        supervisor.wait_ready(PATIENCE).unwrap();
+        let pids = pids(&supervisor);
+        drop(supervisor);
+        assert!(pids.into_iter().all(is_gone));
+    }
+}

@@ -78,7 +78,8 @@ impl Cluster {
     }
 
     /// Starts over after [`Error::Fenced`]: closes idle connections, closes the others when their
-    /// calls are done, and takes the memory as it is now.
+    /// calls are done, and takes the memory as it is now. A call that is under way does not go on over
+    /// a new connection: if its own breaks, it fails.
     pub fn reconnect(&self) {
         self.inner.pools.iter().for_each(Pool::renew);
         self.inner.fenced_by.store(NOT_FENCED, Ordering::Relaxed);

@@ -43,6 +43,8 @@ pub(crate) struct Lane<'p, 'a, W> {
     attempts: u32,
     /// When the last request left or the last answer came.
     progress: Instant,
+    /// When the first of the connections broke that were opened since the last answer.
+    broken_since: Option<Instant>,
     /// Requests taken from `work`, sent or not.
     begun: u64,
 }
@@ -72,6 +74,7 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
             effects: false,
             attempts: 0,
             progress: Instant::now(),
+            broken_since: None,
             begun: 0,
         }
     }
@@ -213,7 +216,7 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
         let flying = self.flight.pop_front().expect("an answer to a request in flight");
         let (request, answer) = flying.ask.weights();
         self.window.remove(request, answer);
-        self.attempts = 0;
+        (self.attempts, self.broken_since) = (0, None);
         self.progress = Instant::now();
         flying.ask
     }
@@ -249,7 +252,8 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
             return Err(pool.peer().unanswered(error, at_stake, timeout));
         }
         let mut last = pool.peer().unanswered(error, at_stake, timeout);
-        let deadline = self.progress + timeout;
+        // A server that greets, takes the request and hangs up makes no progress, however often it does so.
+        let deadline = *self.broken_since.get_or_insert_with(Instant::now) + timeout;
         loop {
             if self.attempts > 0 && !pause(deadline) {
                 return Err(last);

@@ -8,6 +8,9 @@ use mcomp_wire::{BLOCK_SIZE, Role, Space, limits};
 
 use crate::Error;
 
+/// More than anybody waits: one day. What has no end is a mistake, and does not fit into a clock.
+const TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
+
 /// Where the servers are and how to talk to them.
 ///
 /// ```
@@ -84,8 +87,12 @@ impl Options {
             format!("k is {} bytes: servers lend whole blocks of {BLOCK_SIZE} bytes", self.space.k())
         } else if self.max_connections == 0 {
             "max_connections is 0: at least one connection to each server is needed".to_owned()
-        } else if self.timeout.is_zero() || self.connect_timeout.is_zero() {
-            "timeout and connect_timeout must be longer than zero".to_owned()
+        } else if [self.timeout, self.connect_timeout].iter().any(|time| time.is_zero() || *time > TIMEOUT_MAX) {
+            let Options { timeout, connect_timeout, .. } = self;
+            format!(
+                "timeout is {timeout:?} and connect_timeout {connect_timeout:?}: both must be longer than zero and at \
+                 most {TIMEOUT_MAX:?}"
+            )
         } else {
             return Ok(());
         };

@@ -82,9 +82,12 @@ impl Pool {
                 Some(_) => lease.break_off(),
                 None => {
                     let session = Uuid::new_v4();
-                    let connection = self.open(session, generation)?;
-                    lease.link = Some(Link::new(connection, session, self.options.timeout));
-                    return Ok(lease);
+                    let connection = self.connect(session).map_err(|error| self.unreached(error))?;
+                    // Nothing was sent on it: a call that starts while the cluster is reconnected starts over.
+                    if self.is_current(&connection, generation)? {
+                        lease.link = Some(Link::new(connection, session, self.options.timeout));
+                        return Ok(lease);
+                    }
                 }
             }
         }
@@ -131,20 +134,18 @@ impl Pool {
         }
     }
 
-    /// Opens a connection, and refuses one that leads to memory of another epoch.
-    fn open(&self, session: Uuid, generation: u64) -> Result<Connection, Error> {
-        let connection = self.connect(session).map_err(|error| self.unreached(error))?;
-        self.check_epoch(&connection, generation)?;
-        Ok(connection)
-    }
-
-    fn check_epoch(&self, connection: &Connection, generation: u64) -> Result<(), Error> {
+    /// Whether a new connection is of this generation still. Refuses one that leads to memory of another
+    /// epoch than the generation's other connections.
+    fn is_current(&self, connection: &Connection, generation: u64) -> Result<bool, Error> {
         let epoch = connection.greeting().welcome.config_epoch;
         let mut state = self.state.lock();
-        if state.generation == generation && *state.epoch.get_or_insert(epoch) != epoch {
+        if state.generation != generation {
+            return Ok(false);
+        }
+        if *state.epoch.get_or_insert(epoch) != epoch {
             return Err(self.peer.refused(Status::Fenced, String::new()));
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Connects and shakes hands: over the Unix socket when the server is on this machine and
@@ -228,7 +229,11 @@ impl<'p> Lease<'p> {
             }
             error => Reopen::Never(self.pool.unreached(error)),
         })?;
-        self.pool.check_epoch(&connection, self.generation).map_err(Reopen::Never)?;
+        if !self.pool.is_current(&connection, self.generation).map_err(Reopen::Never)? {
+            // What is to be sent again was meant for the memory as it was before.
+            let reason = "the cluster was reconnected while this call was under way".to_owned();
+            return Err(Reopen::Never(self.pool.peer.refused(Status::Unavailable, reason)));
+        }
         let timeout = self.pool.timeout();
         Ok(self.resume(connection, timeout))
     }

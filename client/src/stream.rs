@@ -47,8 +47,8 @@ impl Cluster {
     /// `progress` hears how many are written so far. Reading and writing overlap; two parts of 4 MiB
     /// are held.
     ///
-    /// When it fails with [`Error::Io`] or an error of the cluster after a part was written, memory
-    /// holds the parts before the failure, and the outcome of an error of the cluster is unknown.
+    /// When the reader or the cluster fails after a part was written, memory holds the parts before the
+    /// failure, and the outcome is unknown.
     pub fn copy_from(
         &self,
         mut reader: impl Read,
@@ -91,7 +91,7 @@ impl Cluster {
                 progress(written);
             });
             writer.join().expect("writing parts does not panic")?;
-            failed.map(|()| read)
+            failed.map(|()| read).map_err(|error| if written > 0 { self.in_part_at(addr, error) } else { error })
         })
     }
 

@@ -180,9 +180,10 @@ impl Shared {
 
     /// The bytes to send, or nothing when the connection is to be closed.
     fn answer(&self, header: Header, body: &[u8], session: Uuid) -> Option<Vec<u8>> {
+        let epoch = self.epoch.load(Ordering::Relaxed);
         let act = (self.script.lock())(&header);
         let request = Request::parse(header.kind, body).unwrap();
-        if header.config_epoch != self.epoch.load(Ordering::Relaxed) {
+        if header.config_epoch != epoch {
             return Some(refusal(header, Status::Fenced));
         }
         let known = self.sessions.lock().get(&session).and_then(|answers| answers.get(&header.request_id).cloned());

@@ -254,3 +254,68 @@ fn an_item_that_was_done_in_part_is_unknown() {
     assert_eq!(results[0].as_ref().unwrap_err().outcome(), Outcome::Unknown);
     assert_eq!(results[1].as_ref().unwrap(), &BatchOutcome::Done);
 }
+
+#[test]
+fn a_server_that_greets_and_hangs_up_does_not_hold_a_call_for_ever() {
+    let fake = Fake::start(1);
+    let mut options = fake.options();
+    options.timeout = Duration::from_millis(300);
+    let cluster = Cluster::with_options(options).unwrap();
+    fake.script(|_| Act::CloseBefore);
+    let started = Instant::now();
+    let read = cluster.read_vec(0, 8).unwrap_err();
+    assert_eq!((read.kind(), read.outcome()), ("unavailable", Outcome::Fail));
+    cluster.write_at(0, b"x").unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+}
+
+#[test]
+fn a_call_from_before_a_restore_never_goes_on_after_reconnect() {
+    let fake = Fake::start(1);
+    let cluster = fake.client();
+    cluster.write_at(0, b"old").unwrap();
+    let (shared, other) = (std::sync::Arc::clone(&fake.shared), cluster.clone());
+    let mut first = true;
+    fake.script(move |_| {
+        if !std::mem::take(&mut first) {
+            return Act::Serve;
+        }
+        // While the write is under way: a restore, a program that starts over, a broken connection.
+        shared.epoch.store(2, Ordering::Relaxed);
+        other.reconnect();
+        Act::CloseBefore
+    });
+    let error = cluster.write_at(0, b"stale").unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    cluster.reconnect();
+    assert_eq!(cluster.read_vec(0, 5).unwrap(), b"old\0\0", "it was computed from the memory before the restore");
+}
+
+#[test]
+fn a_copy_whose_reader_fails_midway_is_not_without_effect() {
+    struct Torn(usize);
+    impl std::io::Read for Torn {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = buffer.len().min(self.0);
+            buffer[..count].fill(7);
+            self.0 -= count;
+            if count == 0 { Err(std::io::Error::other("torn")) } else { Ok(count) }
+        }
+    }
+    let fake = Fake::start(2048);
+    let cluster = fake.client();
+    let error = cluster.copy_from(Torn(5 << 20), 0, 8 << 20, |_| {}).unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    assert!(error.to_string().contains("torn"), "{error}");
+    let error = cluster.copy_from(Torn(100), 0, 8 << 20, |_| {}).unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), ("io", Outcome::Fail), "{error}");
+}
+
+#[test]
+fn a_timeout_without_end_is_no_panic() {
+    let fake = Fake::start(1);
+    let mut options = fake.options();
+    options.timeout = Duration::MAX;
+    options.connect_timeout = Duration::MAX;
+    assert!(Cluster::with_options(options).is_err_and(|error| error.kind() == "config"));
+}

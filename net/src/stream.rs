@@ -3,9 +3,11 @@
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Where a socket leads or listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -49,7 +51,7 @@ impl Stream {
     pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
         match endpoint {
             Endpoint::Tcp(address) => connect_tcp(address, timeout).map(Stream::Tcp),
-            Endpoint::Unix(name) => UnixStream::connect_addr(&UnixAddr::from_abstract_name(name)?).map(Stream::Unix),
+            Endpoint::Unix(name) => connect_unix(name, timeout).map(Stream::Unix),
         }
     }
 
@@ -138,4 +140,34 @@ fn connect_one(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream>
     }
     socket.set_nodelay(true)?;
     Ok(socket)
+}
+
+fn connect_unix(name: &str, timeout: Duration) -> io::Result<UnixStream> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Connecting waits for a place in the listener's queue, which a frozen process never makes, and for as
+    // long as a write may take; see unix(7) and SO_SNDTIMEO in socket(7).
+    socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
+    socket.connect(&SockAddr::unix(format!("\0{name}"))?)?;
+    socket.set_write_timeout(None)?;
+    Ok(OwnedFd::from(socket).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frozen_unix_listener_holds_nobody_for_ever() {
+        let name = format!("mcomp-net-frozen.{}", std::process::id());
+        let frozen = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        let address = SockAddr::unix(format!("\0{name}")).unwrap();
+        frozen.bind(&address).unwrap();
+        frozen.listen(0).unwrap();
+        let endpoint = Endpoint::Unix(name);
+        let limit = Duration::from_millis(50);
+        let connected: Vec<_> = (0..3).map(|_| Stream::connect(&endpoint, limit)).collect();
+        assert!(connected[0].is_ok(), "the first one finds a place in the queue: {connected:?}");
+        let last = connected[2].as_ref().unwrap_err();
+        assert_eq!(last.kind(), io::ErrorKind::WouldBlock, "{last}");
+    }
 }

@@ -52,7 +52,8 @@ impl Restores {
             return Err(Refusal::new(Status::Malformed, message));
         }
         if !self.segment.raise_config_epoch(request.config_epoch) {
-            let message = format!("config epoch {} is not above {}", request.config_epoch, self.segment.config_epoch());
+            let message =
+                format!("config epoch {} cannot follow {}", request.config_epoch, self.segment.config_epoch());
             return Err(Refusal::new(Status::Malformed, message));
         }
         self.segment.set_restoring(false);

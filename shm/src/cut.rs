@@ -18,6 +18,15 @@ use crate::open::{allocate, populate};
 use crate::preflight;
 use crate::segment::{Segment, Shadow};
 
+/// The furthest that one message moves an epoch: more than a cut every millisecond needs in a month. So no message
+/// uses the epochs up, after which there could be no cut and no restore.
+const MOST_EPOCHS_AHEAD: u64 = 1 << 32;
+
+/// Whether `epoch` may come after `current`.
+pub(crate) fn follows(current: u64, epoch: u64) -> bool {
+    epoch.checked_sub(current).is_some_and(|ahead| (1..=MOST_EPOCHS_AHEAD).contains(&ahead))
+}
+
 impl Segment {
     /// Allocates the shadow area, so that no writer of the coming cut can meet a page that does not exist. Does
     /// nothing when it is prepared already.
@@ -48,8 +57,8 @@ impl Segment {
     pub fn switch(&self, epoch: u64) -> Result<(), ShmError> {
         let shadow = self.lock_shadow();
         let current = self.epoch();
-        // The top bit is lost in the cut word, so an epoch that has it is not newer than anything.
-        if epoch <= current || epoch > u64::MAX >> 1 {
+        // The top bit is lost in the cut word, so an epoch that has it follows none.
+        if !follows(current, epoch) || epoch > u64::MAX >> 1 {
             return Err(ShmError::EpochNotNewer { asked: epoch, current });
         }
         if !shadow.is_prepared {

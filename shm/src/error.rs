@@ -101,8 +101,8 @@ pub enum ShmError {
         path: PathBuf,
     },
 
-    /// A cut was asked for with an epoch that is not newer than the segment's.
-    #[error("cut epoch {asked} is not newer than the segment's epoch {current}: ask again with a greater one")]
+    /// A cut was asked for with an epoch that is not newer than the segment's, or absurdly far ahead of it.
+    #[error("cut epoch {asked} cannot follow the segment's epoch {current}: ask again with the next one")]
     EpochNotNewer {
         /// Epoch asked for.
         asked: u64,

@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
+use crate::cut::follows;
 use crate::error::ShmError;
 use crate::layout::{BLOCK_BYTES, GATE_OPEN, GATE_RESTORING, Header, State};
 use crate::map::Map;
@@ -129,9 +130,11 @@ impl Segment {
         self.header().config_epoch.load(Acquire)
     }
 
-    /// Moves the config epoch forward; `false`, and nothing done, when it is that far already.
+    /// Moves the config epoch forward; `false`, and nothing done, when it is that far already, or when `epoch` is
+    /// absurdly far ahead.
     pub fn raise_config_epoch(&self, epoch: u64) -> bool {
-        self.header().config_epoch.fetch_max(epoch, SeqCst) < epoch
+        let raise = |current| follows(current, epoch).then_some(epoch);
+        self.header().config_epoch.fetch_update(SeqCst, SeqCst, raise).is_ok()
     }
 
     /// Whether a restore has begun and not ended. It outlives the server, so that half restored memory is never

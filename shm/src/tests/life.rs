@@ -313,7 +313,10 @@ fn a_cut_needs_a_newer_epoch_and_a_shadow() {
     assert!(matches!(segment.switch(2), Err(ShmError::ShadowNotPrepared { asked: 2 })));
     segment.prepare_shadow().unwrap();
     assert!(matches!(segment.switch(1), Err(ShmError::EpochNotNewer { asked: 1, current: 1 })));
-    assert!(matches!(segment.switch(u64::MAX), Err(ShmError::EpochNotNewer { .. })));
+    for far in [u64::MAX, u64::MAX >> 1, 1 << 40] {
+        assert!(matches!(segment.switch(far), Err(ShmError::EpochNotNewer { .. })), "{far} leaves too few epochs");
+        assert!(!segment.raise_config_epoch(far), "{far} leaves too few epochs");
+    }
     segment.switch(4).unwrap();
     assert_eq!((segment.held(), segment.epoch(), segment.is_cutting()), (4, 4, true));
     assert!(!segment.release(3));

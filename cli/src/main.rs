@@ -23,10 +23,12 @@ use std::ffi::OsStr;
 use std::io::Write;
 use std::panic::{self, PanicHookInfo};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Parser;
 use clap::error::ErrorKind;
 use serde_json::json;
+use signal_hook::consts::SIGXFSZ;
 
 use crate::exit::{Exit, Verdict, is_reader_gone};
 use crate::flags::{Cli, Command};
@@ -34,6 +36,7 @@ use crate::globals::Globals;
 
 fn main() -> ExitCode {
     panic::set_hook(Box::new(report_bug));
+    survive_file_size_limit();
     let exit = panic::catch_unwind(parse_and_run).unwrap_or_else(|panic| {
         // The hook has told the person already. What the command did is not known.
         let sentence = format!("a bug in mcomp: {}", panic_message(&*panic));
@@ -41,6 +44,13 @@ fn main() -> ExitCode {
         Exit::BUG
     });
     ExitCode::from(exit.code())
+}
+
+/// Has a write beyond the limit on file sizes (`ulimit -f`) fail with an error that is told, where the
+/// signal that comes with it would end the process, and a snapshot process with it.
+fn survive_file_size_limit() {
+    // Nobody looks at the flag: catching the signal is all. Where it cannot be caught, nothing is lost.
+    let _ = signal_hook::flag::register(SIGXFSZ, Arc::default());
 }
 
 fn parse_and_run() -> Exit {

@@ -3,6 +3,7 @@
 use mcomp_config::format_size;
 use mcomp_server::{Options, Server};
 use mcomp_shm::Opened;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::process::{StopSignals, own_id, say_ready};
@@ -10,10 +11,14 @@ use crate::exit::Exit;
 use crate::flags::ServerArgs;
 use crate::globals::Globals;
 
+/// The socket, and a handle each for the watchdog and the session to close it with.
+const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+
 pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch(args.parent)?;
     let config = globals.config()?;
     let id = own_id(&config, args.id)?;
+    raise_open_files(u64::from(config.limits().max_connections));
     let mut server = Server::start(&config, &Options { id, op_log: args.op_log.clone() })?;
     let address = config.server(id)?.address.as_str();
     let segment = segment_word(server.opened());
@@ -27,6 +32,21 @@ pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> 
         tracing::warn!("a connection did not end in time: the next start checks the segment");
     }
     Ok(Exit::DONE)
+}
+
+/// Lets this process open as many files as it may. The usual soft limit protects programs that call
+/// select(2), which this one does not, and is too low for the connections that mcomp.cfg allows.
+fn raise_open_files(max_connections: u64) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // What cannot be raised is met connection by connection: those beyond it are told to try again.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    let wanted = max_connections * DESCRIPTORS_PER_CONNECTION;
+    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|&limit| limit < wanted) {
+        tracing::warn!(
+            "{max_connections} connections take up to {wanted} open files, and this process may open {limit}: raise \
+             the hard limit (ulimit -n), or lower max_connections in [limits] of mcomp.cfg"
+        );
+    }
 }
 
 fn segment_word(opened: &Opened) -> &'static str {

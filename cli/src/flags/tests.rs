@@ -1,3 +1,5 @@
+//! Every flag as typed, and what becomes of it.
+
 use clap::CommandFactory;
 use clap::error::ErrorKind;
 

@@ -1,0 +1,44 @@
+//! The end-to-end tests: one binary, real processes, real sockets, real kills.
+
+/// Real clusters that clean up after themselves.
+mod harness;
+
+/// A peer that speaks the protocol by hand, well or badly.
+mod raw;
+
+/// The cut is exact, also while its processes are killed and frozen; the wrong versions are caught.
+mod cut;
+
+/// Every byte at and across the boundaries between servers, and none past the end.
+mod boundaries;
+
+/// Files survive the loss of all memory: write, snapshot, restore onto other shapes, export.
+mod files;
+
+/// Whatever is done, in any order and by many threads, memory is what a plain vector would be.
+mod model;
+
+/// Blocks are never seen half-written, and no count is lost, under many writers.
+mod uniform;
+
+/// Killed servers keep their bytes, and no client is told of a success that was none.
+mod crash;
+
+/// Imports run downward only, and only shm has unsafe code.
+mod layers;
+
+/// A snapshot file that was damaged, cut short or mixed is refused before memory is touched; killed
+/// masters leave nothing that could be taken for a snapshot.
+mod damage;
+
+/// A full or unwritable disk is reported, and the servers serve on.
+mod full;
+
+/// Any bytes at all on a socket get an error or a close, and harm nobody else.
+mod garbage;
+
+/// Caps, deadlines and budgets hold against peers that are too many, too slow or too greedy.
+mod limits;
+
+/// Every command of the README does what it says.
+mod readme;

@@ -1,0 +1,160 @@
+//! A peer that speaks the protocol by hand, well or badly.
+//!
+//! What it sends is bytes; what it gets is every frame until the far side closes. Each wait ends: a
+//! far side that neither answers nor closes fails the test. It leaves out sessions and retries.
+
+use std::io::{ErrorKind, Read, Write};
+
+use mcomp_net::{Endpoint, Inbox, Stream, unix_name};
+use mcomp_wire::control::{self, Hello, Welcome};
+use mcomp_wire::{Header, Kind, Request, Role, Status, flags, limits};
+use uuid::Uuid;
+
+use crate::harness::{Cluster, PATIENCE};
+
+/// Where server `id` of a cluster is reached over TCP.
+pub(crate) fn tcp(cluster: &Cluster, id: u32) -> Endpoint {
+    Endpoint::Tcp(cluster.address(id))
+}
+
+/// Where it is reached over its Unix socket.
+pub(crate) fn unix(cluster: &Cluster, id: u32) -> Endpoint {
+    Endpoint::Unix(unix_name(&cluster.name, id, &cluster.address(id)))
+}
+
+/// The handshake that process `id` of a cluster accepts.
+pub(crate) fn hello(cluster: &Cluster, id: u32, role: Role) -> Hello {
+    Hello {
+        cluster: cluster.name.clone(),
+        role,
+        server: id,
+        k: cluster.config().k(),
+        n: cluster.n,
+        session: Uuid::nil(),
+        features: 0,
+        auth: Vec::new(),
+    }
+}
+
+/// A whole frame without a body checksum.
+pub(crate) fn frame(kind: u8, request_id: u64, config_epoch: u64, body: &[u8]) -> Vec<u8> {
+    let header = Header { kind, request_id, config_epoch, ..Header::default() }.for_body(body, false);
+    [&header.emit(), body].concat()
+}
+
+/// The body of a data request.
+pub(crate) fn body(request: &Request<'_>) -> Vec<u8> {
+    let mut body = Vec::new();
+    request.emit(&mut body);
+    body
+}
+
+/// What the far side sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) header: Header,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Frame {
+    pub(crate) fn status(&self) -> Status {
+        Status::from_wire(self.header.status)
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    stream: Stream,
+    inbox: Inbox,
+    /// The epoch of the handshake; zero before it.
+    epoch: u64,
+}
+
+impl Peer {
+    /// Connects and says nothing.
+    pub(crate) fn connect(endpoint: &Endpoint) -> Peer {
+        let stream = Stream::connect(endpoint, PATIENCE).expect("the far side listens");
+        stream.set_timeout(Some(PATIENCE)).expect("a socket has timeouts");
+        Peer { stream, inbox: Inbox::new(limits::MAX_BODY), epoch: 0 }
+    }
+
+    /// Connects and shakes hands, which must go well.
+    pub(crate) fn greeted(endpoint: &Endpoint, hello: &Hello) -> Peer {
+        Peer::try_greeted(endpoint, hello).unwrap_or_else(|answer| panic!("{endpoint} refused: {answer:?}"))
+    }
+
+    /// Connects and shakes hands; the refusal when the far side gave one.
+    pub(crate) fn try_greeted(endpoint: &Endpoint, hello: &Hello) -> Result<Peer, Option<Frame>> {
+        let mut peer = Peer::connect(endpoint);
+        peer.send(&frame(Kind::Hello as u8, 1, 0, &control::encode(hello)));
+        match peer.next() {
+            Some(answer) if answer.status() == Status::Ok => {
+                let welcome: Welcome = control::decode(&answer.body).expect("a welcome");
+                peer.epoch = welcome.config_epoch;
+                Ok(peer)
+            }
+            other => Err(other),
+        }
+    }
+
+    /// The config epoch of the handshake.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Sends bytes. A far side that has closed already takes none, and that is its right.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        if let Err(error) = self.stream.write_all(bytes) {
+            assert!(is_closed(error.kind()), "the far side takes no bytes and does not close: {error}");
+        }
+    }
+
+    /// Sends one request.
+    pub(crate) fn request(&mut self, kind: u8, request_id: u64, body: &[u8]) {
+        self.send(&frame(kind, request_id, self.epoch, body));
+    }
+
+    /// Sends one request and waits for its answer.
+    pub(crate) fn ask(&mut self, kind: u8, request_id: u64, body: &[u8]) -> Frame {
+        self.request(kind, request_id, body);
+        let answer = self.next().expect("an answer");
+        assert_eq!((answer.header.kind, answer.header.request_id), (kind, request_id), "{answer:?}");
+        answer
+    }
+
+    /// The next frame, or none when the far side has closed.
+    pub(crate) fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(received) = self.inbox.take().expect("whatever the far side sends is a frame") {
+                assert_ne!(received.header.flags & flags::ANSWER, 0, "a request where an answer was due");
+                return Some(Frame { header: received.header, body: self.inbox.body(&received).to_vec() });
+            }
+            match self.inbox.fill(&mut self.stream) {
+                Ok(0) => return None,
+                Ok(_) => {}
+                Err(error) if is_closed(error.kind()) => return None,
+                Err(error) => panic!("the far side neither answers nor closes: {error}"),
+            }
+        }
+    }
+
+    /// Ends its own direction, and takes every frame until the far side closes.
+    pub(crate) fn finish(mut self) -> Vec<Frame> {
+        self.stream.finish_writing();
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
+    /// Waits a little while for any byte: whether the far side has closed.
+    pub(crate) fn is_closed_within(&mut self, patience: std::time::Duration) -> bool {
+        self.stream.set_timeout(Some(patience)).expect("a socket has timeouts");
+        match self.stream.read(&mut [0; 4096]) {
+            Ok(count) => count == 0,
+            Err(error) => is_closed(error.kind()),
+        }
+    }
+}
+
+fn is_closed(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::NotConnected)
+}

@@ -162,8 +162,7 @@ fn a_frozen_server_is_not_waited_for_longer_than_the_timeout() {
     for client in &clients {
         assert_eq!(client.fetch_add(K, 0).expect("it is connected"), word(&noise[K as usize..]));
     }
-    cluster.signal_server(1, Signal::STOP);
-    wait_until("every thread of the server stands still", || is_frozen(cluster.server_pid(1)));
+    cluster.freeze_server(1);
     for client in &clients {
         let error = client.fetch_add(K, 1).expect_err("an add that reached a frozen server");
         assert_eq!((error.kind(), error.exit_code()), ("unknown", 2), "{error}");
@@ -183,17 +182,6 @@ fn a_frozen_server_is_not_waited_for_longer_than_the_timeout() {
     }
     let rest = cluster.client().read_vec(K + 8, K - 8).expect("it is awake");
     assert!(rest == noise[K as usize + 8..2 * K as usize], "only one word was asked for");
-}
-
-/// Whether the kernel has stopped all threads of a process: the signal alone does not say so.
-fn is_frozen(pid: u32) -> bool {
-    let mut tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
-    let state = |task: std::io::Result<std::fs::DirEntry>| {
-        let stat = std::fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
-        // The name before it may have blanks, and ends with the last bracket.
-        stat.rsplit(')').next()?.trim_start().chars().next()
-    };
-    tasks.all(|task| state(task) == Some('T'))
 }
 
 fn word(bytes: &[u8]) -> u64 {

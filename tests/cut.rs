@@ -7,6 +7,7 @@
 //! killed and frozen at random, and writers must go on.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mcomp_client::Cluster as Client;
@@ -35,7 +36,7 @@ fn address(server: usize, block: u64) -> u64 {
 }
 
 /// One writer: `(count, seen of 0, seen of 1, seen of 2)` over and over fills its next block.
-fn write_chain(client: &Client, me: usize, chain: &Chain3) {
+fn write_chain(client: &Client, remote: &Client, me: usize, chain: &Chain3) {
     let mut block = vec![0; BLOCK];
     for count in 1.. {
         if chain.stop.load(Ordering::Relaxed) {
@@ -43,11 +44,13 @@ fn write_chain(client: &Client, me: usize, chain: &Chain3) {
         }
         let mut fields = [count, 0, 0, 0];
         for other in (0..SERVERS).filter(|&other| other != me) {
-            fields[1 + other] = match count % 2 {
+            fields[1 + other] = match count % 3 {
                 // By word of mouth: the other has been told that its write is done.
                 0 => chain.acknowledged[other].load(Ordering::SeqCst),
-                // By the memory itself: also what nobody was told yet.
-                _ => read_u64(client, address(other, RING)),
+                // By the memory itself, as the server tells it or as its segment shows it: also what nobody
+                // was told yet.
+                1 => newest(remote, other),
+                _ => newest(client, other),
             };
         }
         let bytes = fields.map(u64::to_le_bytes).concat();
@@ -58,10 +61,13 @@ fn write_chain(client: &Client, me: usize, chain: &Chain3) {
     }
 }
 
-fn read_u64(client: &Client, addr: u64) -> u64 {
-    let mut bytes = [0; 8];
-    client.read_at(addr, &mut bytes).expect("a head is read");
-    u64::from_le_bytes(bytes)
+/// The newest count in a writer's ring.
+fn newest(client: &Client, of: usize) -> u64 {
+    let mut counts = [[0; 8]; RING as usize];
+    let mut ranges: Vec<(u64, &mut [u8])> =
+        (0..).zip(&mut counts).map(|(block, count)| (address(of, block), &mut count[..])).collect();
+    client.read_vectored(&mut ranges).expect("the ring is read");
+    counts.into_iter().map(u64::from_le_bytes).max().expect("a ring has blocks")
 }
 
 fn image(path: &Path) -> Vec<u8> {
@@ -126,12 +132,12 @@ fn beside_writers<T>(cluster: &mut Cluster, body: impl FnOnce(&mut Cluster, &Cha
         }
     }
     let chain = Chain3::default();
-    let client = cluster.client();
+    let (client, remote) = (cluster.client(), cluster.remote_client());
     std::thread::scope(|scope| {
         let _stop = Stop(&chain.stop);
         for me in 0..SERVERS {
-            let (client, chain) = (client.clone(), &chain);
-            scope.spawn(move || write_chain(&client, me, chain));
+            let (client, remote, chain) = (&client, &remote, &chain);
+            scope.spawn(move || write_chain(client, remote, me, chain));
         }
         body(cluster, &chain)
     })
@@ -240,4 +246,20 @@ fn a_cut_that_copies_live_blocks_is_caught() {
 #[test]
 fn a_cut_that_does_not_hold_answers_is_caught() {
     is_caught("colour-only");
+}
+
+/// The mistake is the client's here, so the test runs again as a process that makes it.
+#[test]
+fn a_reader_of_the_segment_that_ignores_the_hold_is_caught() {
+    const ASKED: &str = "MCOMP_MUTANT";
+    let is_asked = std::env::var_os(ASKED).is_some();
+    if is_asked {
+        return is_caught("none");
+    }
+    let this = std::env::current_exe().expect("the path of the test");
+    let name = "cut::a_reader_of_the_segment_that_ignores_the_hold_is_caught";
+    let ran = Command::new(this).args(["--exact", name, "--nocapture"]).env(ASKED, "held-read").output();
+    let ran = ran.expect("the test runs again");
+    let told = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success() && told.contains("someone has seen"), "{ran:?}");
 }

@@ -8,8 +8,9 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use mcomp_client::Cluster as Client;
@@ -152,6 +153,13 @@ impl Cluster {
         Client::connect(&self.config()).expect("a client")
     }
 
+    /// A client that does not make use of being on the same machine.
+    pub(crate) fn remote_client(&self) -> Client {
+        let mut options = mcomp_client::Options::from_config(&self.config());
+        (options.segment, options.unix) = (false, false);
+        Client::with_options(options).expect("a client")
+    }
+
     /// Starts server `id` and waits until it serves. Called from the thread of the test: a child
     /// dies with the thread that started it.
     pub(crate) fn start_server(&mut self, id: u32) {
@@ -213,6 +221,12 @@ impl Cluster {
     /// Sends a signal to server `id`.
     pub(crate) fn signal_server(&self, id: u32, signal: Signal) {
         signal_child(self.servers[id as usize].as_ref(), signal);
+    }
+
+    /// Freezes server `id`, and waits until all of it stands still.
+    pub(crate) fn freeze_server(&self, id: u32) {
+        self.signal_server(id, Signal::STOP);
+        wait_until("every thread of the server stands still", || is_frozen(self.server_pid(id)));
     }
 
     /// The pid of server `id`.
@@ -332,6 +346,19 @@ pub(crate) fn under(wrapper: &[&str], command: Command) -> Command {
     wrapped
 }
 
+/// The lines of a child's stdout as they come, each with its newline; closed when stdout is.
+pub(crate) fn lines_of(stdout: ChildStdout) -> Receiver<String> {
+    let (sender, lines) = channel();
+    std::thread::spawn(move || {
+        let (mut stdout, mut line) = (BufReader::new(stdout), String::new());
+        while stdout.read_line(&mut line).expect("lines are UTF-8") > 0 {
+            // Who stopped listening does not stop the child.
+            let _ = sender.send(std::mem::take(&mut line));
+        }
+    });
+    lines
+}
+
 /// Waits until `event` has happened.
 pub(crate) fn wait_until(what: &str, mut event: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -381,6 +408,17 @@ fn signal_child(child: Option<&Child>, signal: Signal) {
     // The child has not been waited for, so its pid is still its own.
     let pid = child.and_then(|child| Pid::from_raw(child.id().cast_signed())).expect("the process runs");
     kill_process(pid, signal).expect("a child can be signalled");
+}
+
+/// Whether the kernel has stopped all threads of a process: the signal alone does not say so.
+fn is_frozen(pid: u32) -> bool {
+    let mut tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the process lives");
+    let state = |task: std::io::Result<fs::DirEntry>| {
+        let stat = fs::read_to_string(task.ok()?.path().join("stat")).ok()?;
+        // The name before it may have blanks, and ends with the last bracket.
+        stat.rsplit(')').next()?.trim_start().chars().next()
+    };
+    tasks.all(|task| state(task) == Some('T'))
 }
 
 /// A cluster name and a loopback address that nobody else has: both carry the pid and a number.

@@ -14,7 +14,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("shm", &[]),
     ("net", &["wire"]),
     ("server", &["wire", "config", "shm", "net"]),
-    ("client", &["wire", "config", "net"]),
+    ("client", &["wire", "config", "shm", "net"]),
     ("snapshot", &["wire", "config", "shm", "net", "client"]),
     ("cli", &["wire", "config", "shm", "net", "server", "client", "snapshot"]),
 ];

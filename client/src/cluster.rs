@@ -95,26 +95,6 @@ impl Cluster {
         self.inner.space.size()
     }
 
-    /// Fills `buffer` with the bytes from `addr` on.
-    pub fn read_at(&self, addr: u64, buffer: &mut [u8]) -> Result<(), Error> {
-        let range = self.range_of(addr, buffer.len() as u64)?;
-        let make = move |piece: Piece| Ask::new(piece.addr - addr, Request::Read { addr: piece.addr, len: piece.len });
-        self.spread(range, PIECE, make, |tag, body| {
-            let at = tag as usize;
-            buffer[at..at + body.len()].copy_from_slice(body);
-            Ok(())
-        })
-    }
-
-    /// The `len` bytes from `addr` on. For ranges that should not be held at once, see
-    /// [`Cluster::chunks`].
-    pub fn read_vec(&self, addr: u64, len: u64) -> Result<Vec<u8>, Error> {
-        self.range_of(addr, len)?;
-        let mut bytes = zeros(len)?;
-        self.read_at(addr, &mut bytes)?;
-        Ok(bytes)
-    }
-
     /// Puts `data` at `addr`.
     pub fn write_at(&self, addr: u64, data: &[u8]) -> Result<(), Error> {
         let range = self.range_of(addr, data.len() as u64)?;

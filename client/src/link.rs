@@ -6,10 +6,9 @@
 
 use std::time::{Duration, Instant};
 
-use mcomp_net::{CallError, Connection, Received, Stream, begin_frame, finish_frame};
+use mcomp_net::{CallError, Connection, Glance, Received, begin_frame, finish_frame};
 use mcomp_wire::control::{self, Welcome};
 use mcomp_wire::{Header, Kind, Status, flags};
-use rustix::net::{RecvFlags, recv};
 use uuid::Uuid;
 
 use crate::ask::Ask;
@@ -175,14 +174,8 @@ impl Link {
         if self.idle_since.elapsed() < FRESH {
             return false;
         }
-        let mut byte = [0u8; 1];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let peeked = match self.connection.stream() {
-            Stream::Tcp(socket) => recv(socket, &mut byte, flags),
-            Stream::Unix(socket) => recv(socket, &mut byte, flags),
-        };
         // Bytes that nobody asked for are a parting word of the server.
-        !matches!(peeked, Err(error) if error == rustix::io::Errno::AGAIN)
+        self.connection.stream().glance() != Glance::Nothing
     }
 
     /// Says goodbye, so that the server need not keep the session.

@@ -35,6 +35,11 @@ pub struct Options {
     pub max_connections: usize,
     /// Whether servers on this machine are reached through their Unix socket, when they have one.
     pub unix: bool,
+    /// Whether the memory of servers on this machine is read straight from their segments.
+    pub segment: bool,
+    /// How long to look for an answer before the thread sleeps; zero: not at all. Saves the price of waking
+    /// up, and keeps a core busy while it waits.
+    pub spin: Duration,
     /// Whether bodies carry a CRC-32.
     pub checksum: Checksum,
     /// Who speaks.
@@ -56,6 +61,8 @@ impl Options {
             connect_timeout: Duration::from_secs(2),
             max_connections: 64,
             unix: true,
+            segment: true,
+            spin: Duration::ZERO,
             checksum: Checksum::Auto,
             role: Role::Client,
         }
@@ -70,6 +77,8 @@ impl Options {
             connect_timeout: client.connect_timeout,
             max_connections: client.max_connections as usize,
             unix: client.unix,
+            segment: client.segment,
+            spin: config.spin().client,
             checksum: client.checksum,
             ..Options::new(config.name(), space, config.servers().iter().map(|server| server.address.to_string()))
         }

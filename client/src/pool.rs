@@ -7,9 +7,11 @@
 use std::io;
 use std::net::ToSocketAddrs;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, is_local, is_loopback, unix_name};
 use mcomp_wire::control::{Hello, features};
 use mcomp_wire::{BLOCK_SIZE, Status};
@@ -17,6 +19,7 @@ use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
 use crate::link::Link;
+use crate::local::{Found, Local, Offer};
 use crate::peer::Peer;
 use crate::{Checksum, Error, Options};
 
@@ -27,6 +30,11 @@ pub(crate) struct Pool {
     options: Arc<Options>,
     /// Whether the server is on this machine; asked when the first connection is made.
     near: OnceLock<bool>,
+    /// The server's segment, if it is read without asking the server.
+    local: ArcSwapOption<Local>,
+    /// Whether `state` holds an offer: so that a read need not take the lock to learn that there is none. Relaxed:
+    /// whoever sees it takes the lock before it believes it.
+    offered: AtomicBool,
     /// Guards which links are idle and how many exist. A leaf; never held across IO.
     state: Mutex<State>,
     /// A link was given back or given up.
@@ -43,6 +51,8 @@ struct State {
     generation: u64,
     /// The config epoch of the first handshake of this generation.
     epoch: Option<u64>,
+    /// What the last handshake said about a segment of this machine, until a read tries it.
+    offer: Option<Offer>,
 }
 
 /// A link on loan. It goes back when this is dropped, if nothing is left over on it.
@@ -59,7 +69,15 @@ impl Pool {
     pub(crate) fn new(server: u32, options: Arc<Options>) -> Pool {
         let address = options.servers[server as usize].clone();
         let peer = Peer { server, address };
-        Pool { peer, options, near: OnceLock::new(), state: Mutex::default(), freed: Condvar::new() }
+        Pool {
+            peer,
+            options,
+            near: OnceLock::new(),
+            local: ArcSwapOption::empty(),
+            offered: AtomicBool::new(false),
+            state: Mutex::default(),
+            freed: Condvar::new(),
+        }
     }
 
     /// The server as errors name it.
@@ -100,15 +118,63 @@ impl Pool {
         Ok(Link::new(connection, session, self.options.timeout))
     }
 
+    /// Fills `buffer` with the bytes from `addr` on without asking the server, if that is possible.
+    #[inline]
+    pub(crate) fn read_here(&self, addr: u64, buffer: &mut [u8]) -> bool {
+        let local = self.local.load();
+        let Some(local) = &*local else { return self.attach() && self.read_here(addr, buffer) };
+        match local.read(addr, buffer) {
+            Found::Bytes => true,
+            Found::AskServer => false,
+            Found::Leave => {
+                // Unless another thread has left it already and found a new one.
+                self.local.compare_and_swap(local, None);
+                false
+            }
+        }
+    }
+
+    /// Whether reads need not ask the server.
+    pub(crate) fn is_local(&self) -> bool {
+        self.local.load().is_some() || self.attach()
+    }
+
+    /// Tries the segment that the last handshake offered. Whether it is attached now.
+    fn attach(&self) -> bool {
+        if !self.offered.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some((offer, generation)) = self.take_offer() else { return false };
+        let options = &*self.options;
+        let Some(attached) = Local::attach(offer, &options.cluster, self.peer.server, options.space) else {
+            return false;
+        };
+        let state = self.state.lock();
+        // A segment of an older generation would outlive the epoch that the generation lives in.
+        let is_current = state.generation == generation;
+        if is_current {
+            self.local.store(Some(Arc::new(attached)));
+        }
+        is_current
+    }
+
+    fn take_offer(&self) -> Option<(Offer, u64)> {
+        let mut state = self.state.lock();
+        self.offered.store(false, Ordering::Relaxed);
+        Some((state.offer.take()?, state.generation))
+    }
+
     /// Closes what is idle, and everything else when it is given back. Forgets the config epoch.
     pub(crate) fn renew(&self) {
-        let idle = {
+        let (idle, offer, local) = {
             let mut state = self.state.lock();
             state.generation += 1;
             state.epoch = None;
             state.open -= state.idle.len();
-            std::mem::take(&mut state.idle)
+            (std::mem::take(&mut state.idle), state.offer.take(), self.local.swap(None))
         };
+        // Closing and unmapping are not for the time of the lock.
+        drop((offer, local));
         self.freed.notify_all();
         idle.into_iter().for_each(|link| link.close());
     }
@@ -135,15 +201,22 @@ impl Pool {
     }
 
     /// Whether a new connection is of this generation still. Refuses one that leads to memory of another
-    /// epoch than the generation's other connections.
+    /// epoch than the generation's other connections. Notes what it offers.
     fn is_current(&self, connection: &Connection, generation: u64) -> Result<bool, Error> {
-        let epoch = connection.greeting().welcome.config_epoch;
+        let welcome = &connection.greeting().welcome;
+        let epoch = welcome.config_epoch;
+        let wants_segment = self.options.segment && self.is_near() && self.local.load().is_none();
+        let anchor = wants_segment.then(|| connection.stream().try_clone().ok()).flatten();
         let mut state = self.state.lock();
         if state.generation != generation {
             return Ok(false);
         }
         if *state.epoch.get_or_insert(epoch) != epoch {
             return Err(self.peer.refused(Status::Fenced, String::new()));
+        }
+        if let Some(anchor) = anchor {
+            state.offer = Some(Offer { segment: welcome.segment, config_epoch: epoch, anchor });
+            self.offered.store(true, Ordering::Relaxed);
         }
         Ok(true)
     }
@@ -174,7 +247,8 @@ impl Pool {
             auth: Vec::new(),
         };
         let timeouts = Timeouts { connect: self.connect_timeout(), request: options.timeout };
-        let connection = Connection::open(endpoint, &hello, timeouts)?;
+        let mut connection = Connection::open(endpoint, &hello, timeouts)?;
+        connection.set_spin(options.spin);
         let welcome = &connection.greeting().welcome;
         if welcome.server != self.peer.server || u64::from(welcome.block_size) != BLOCK_SIZE {
             let message = format!("server {} with blocks of {} bytes answers", welcome.server, welcome.block_size);

@@ -1,6 +1,8 @@
 //! Many ranges in one call: one frame per server when they fit, as few as possible otherwise.
 
-use mcomp_wire::{Kind, Piece, Ranges, limits};
+use std::collections::BTreeMap;
+
+use mcomp_wire::{Kind, Piece, Range, Ranges, limits};
 
 use crate::ask::Ask;
 use crate::cluster::PIECE;
@@ -17,7 +19,12 @@ impl Cluster {
     /// # Ok(()) }
     /// ```
     pub fn read_vectored(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<(), Error> {
-        let frames = self.plan(ranges.iter().map(|(addr, buffer)| (*addr, buffer.len() as u64)))?;
+        let checked = self.check(ranges.iter().map(|(addr, buffer)| (*addr, buffer.len() as u64)))?;
+        let missing = checked
+            .into_iter()
+            .enumerate()
+            .filter(|(item, range)| !self.read_here(*range, &mut *ranges[*item].1).is_empty());
+        let frames = plan(missing.collect());
         let shares = frames.iter().map(|(server, frames)| {
             let asks = frames
                 .iter()
@@ -37,7 +44,8 @@ impl Cluster {
 
     /// Puts each slice at its address. Slices for the same server are written in the order given.
     pub fn write_vectored(&self, ranges: &[(u64, &[u8])]) -> Result<(), Error> {
-        let frames = self.plan(ranges.iter().map(|(addr, data)| (*addr, data.len() as u64)))?;
+        let checked = self.check(ranges.iter().map(|(addr, data)| (*addr, data.len() as u64)))?;
+        let frames = plan(checked.into_iter().enumerate().collect());
         let shares = frames.iter().map(|(server, frames)| {
             // A frame's bytes are gathered when its turn comes, so that only a window of them exists.
             let asks = frames.iter().zip(0..).map(|(frame, tag)| {
@@ -50,23 +58,27 @@ impl Cluster {
         self.run(shares, &mut |_, _, _| Ok(()))
     }
 
-    /// Sorts ranges into frames by server, in rising order of server and in their own order within.
-    fn plan(&self, ranges: impl Iterator<Item = (u64, u64)>) -> Result<Vec<(u32, Vec<Frame>)>, Error> {
-        let mut servers: std::collections::BTreeMap<u32, Vec<Frame>> = std::collections::BTreeMap::new();
-        for (item, (addr, len)) in ranges.enumerate() {
-            for piece in self.range_of(addr, len)?.pieces(PIECE) {
-                let Piece { server, addr: at, len } = piece;
-                let frames = servers.entry(server).or_default();
-                if !frames.last().is_some_and(|frame| frame.has_room(len)) {
-                    frames.push(Frame::default());
-                }
-                let frame = frames.last_mut().expect("pushed when there was none");
-                frame.parts.push(Part { item, offset: at - addr, addr: at, len });
-                frame.total += len;
-            }
-        }
-        Ok(servers.into_iter().collect())
+    /// Turns all claims into ranges, or none.
+    fn check(&self, claims: impl Iterator<Item = (u64, u64)>) -> Result<Vec<Range>, Error> {
+        claims.map(|(addr, len)| self.range_of(addr, len)).collect()
     }
+}
+
+/// Sorts numbered ranges into frames by server, in rising order of server and in their own order within.
+fn plan(ranges: Vec<(usize, Range)>) -> Vec<(u32, Vec<Frame>)> {
+    let mut servers: BTreeMap<u32, Vec<Frame>> = BTreeMap::new();
+    for (item, range) in ranges {
+        for Piece { server, addr, len } in range.pieces(PIECE) {
+            let frames = servers.entry(server).or_default();
+            if !frames.last().is_some_and(|frame| frame.has_room(len)) {
+                frames.push(Frame::default());
+            }
+            let frame = frames.last_mut().expect("pushed when there was none");
+            frame.parts.push(Part { item, offset: addr - range.addr(), addr, len });
+            frame.total += len;
+        }
+    }
+    servers.into_iter().collect()
 }
 
 /// The ranges of one frame.

@@ -4,6 +4,8 @@
 mod fake;
 /// What happens to a call when its connection breaks, its server restarts, or answers stay away.
 mod faults;
+/// Reads of this machine's segments, without asking the server.
+mod local;
 /// Everything that reads and writes, against real servers and a plain vector as the model.
 mod memory;
 /// A cluster of real servers inside the test process.

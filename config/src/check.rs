@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Checksum, Client, Config, Limits, ServerEntry, Snapshot};
+use crate::config::{Checksum, Client, Config, Limits, ServerEntry, Snapshot, Spin};
 use crate::duration::format_duration;
 use crate::endpoint::Endpoint;
 use crate::error::Problem;
@@ -26,6 +26,7 @@ const BUFFER_BUDGET_BYTES_MIN: u64 = 1 << 20;
 
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
 const EVERY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(365 * 86_400);
+const SPIN: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_millis(1);
 const HOLD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
 /// Checks every value, then what must fit together. `folder` is where relative paths begin.
@@ -55,6 +56,7 @@ impl Checker {
         let snapshot = self.snapshot();
         let limits = self.limits();
         let client = self.client();
+        let spin = self.spin();
         let op_log = self.optional_path("trace.op_log");
         check_together(&mut self.written, k, n, snapshot.as_ref());
         Some(Config {
@@ -67,6 +69,7 @@ impl Checker {
             snapshot: snapshot?,
             limits: limits?,
             client: client?,
+            spin: spin?,
             op_log,
             shown: std::mem::take(&mut self.shown),
         })
@@ -154,11 +157,7 @@ impl Checker {
 
     fn snapshot(&mut self) -> Option<Snapshot> {
         let master = self.integer("snapshot.master", 0..=SERVERS_MAX - 1);
-        let every = self.read("snapshot.every", |typed| {
-            let every = typed.duration_or_off(EVERY)?;
-            let shown = every.map_or("off".into(), format_duration);
-            Ok((every, Value::String(shown)))
-        });
+        let every = self.duration_or_off("snapshot.every", EVERY);
         let dir = self.path("snapshot.dir");
         let keep = self.integer("snapshot.keep", 1..=COUNT_MAX);
         let full_every = self.integer("snapshot.full_every", 1..=COUNT_MAX);
@@ -201,17 +200,37 @@ impl Checker {
         let timeout = self.duration("client.timeout", TIMEOUT);
         let connect_timeout = self.duration("client.connect_timeout", TIMEOUT);
         let max_connections = self.integer("client.max_connections", 1..=COUNT_MAX);
-        let unix = self.read("client.unix", |typed| {
-            let yes = typed.boolean()?;
-            Ok((yes, Value::Boolean(yes)))
-        });
+        let unix = self.boolean("client.unix");
+        let segment = self.boolean("client.segment");
         let checksum = self.read("client.checksum", checksum);
         Some(Client {
             timeout: timeout?,
             connect_timeout: connect_timeout?,
             max_connections: max_connections?,
             unix: unix?,
+            segment: segment?,
             checksum: checksum?,
+        })
+    }
+
+    fn spin(&mut self) -> Option<Spin> {
+        let server = self.duration_or_off("spin.server", SPIN);
+        let client = self.duration_or_off("spin.client", SPIN);
+        Some(Spin { server: server?.unwrap_or_default(), client: client?.unwrap_or_default() })
+    }
+
+    fn boolean(&mut self, dotted: &'static str) -> Option<bool> {
+        self.read(dotted, |typed| {
+            let yes = typed.boolean()?;
+            Ok((yes, Value::Boolean(yes)))
+        })
+    }
+
+    fn duration_or_off(&mut self, dotted: &'static str, range: RangeInclusive<Duration>) -> Option<Option<Duration>> {
+        self.read(dotted, |typed| {
+            let duration = typed.duration_or_off(range)?;
+            let shown = duration.map_or("off".into(), format_duration);
+            Ok((duration, Value::String(shown)))
         })
     }
 

@@ -29,6 +29,7 @@ pub struct Config {
     pub(crate) snapshot: Snapshot,
     pub(crate) limits: Limits,
     pub(crate) client: Client,
+    pub(crate) spin: Spin,
     pub(crate) op_log: Option<PathBuf>,
     pub(crate) shown: Vec<Shown>,
 }
@@ -95,8 +96,20 @@ pub struct Client {
     pub max_connections: u32,
     /// Whether a server on this machine is reached through its Unix socket.
     pub unix: bool,
+    /// Whether the memory of a server on this machine is read without asking it.
+    pub segment: bool,
     /// Whether payloads carry a CRC.
     pub checksum: Checksum,
+}
+
+/// How long a thread looks for the next bytes of its socket before it sleeps. Zero: it sleeps at once.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Spin {
+    /// A connection's thread in a server.
+    pub server: Duration,
+    /// A thread of a program that waits for an answer.
+    pub client: Duration,
 }
 
 /// Whether payloads carry a CRC-32.
@@ -186,6 +199,11 @@ impl Config {
     /// How clients talk to the servers.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// How long threads look for bytes before they sleep.
+    pub fn spin(&self) -> Spin {
+        self.spin
     }
 
     /// The absolute path of the operation log of server `id`, if one is wanted. The id is appended

@@ -9,13 +9,18 @@ use crate::quantity::{Quantity, QuantityError};
 const NS_PER_MS: u64 = 1_000_000;
 
 /// The units that [`format_duration`] prints, in nanoseconds, largest first.
-const UNITS_NS: [(&str, u64); 4] =
-    [("h", 3600 * 1000 * NS_PER_MS), ("min", 60 * 1000 * NS_PER_MS), ("s", 1000 * NS_PER_MS), ("ms", NS_PER_MS)];
+const UNITS_NS: [(&str, u64); 5] = [
+    ("h", 3600 * 1000 * NS_PER_MS),
+    ("min", 60 * 1000 * NS_PER_MS),
+    ("s", 1000 * NS_PER_MS),
+    ("ms", NS_PER_MS),
+    ("us", 1000),
+];
 
 /// More decimals than any exact number of nanoseconds needs; beyond it the arithmetic could overflow.
 const DECIMALS_MAX: usize = 18;
 
-/// A duration from a text such as `500ms`, `5s`, `1.5s`, `5m`, `10min` or `1h`.
+/// A duration from a text such as `20us`, `500ms`, `5s`, `1.5s`, `5m`, `10min` or `1h`.
 ///
 /// It must be a whole number of nanoseconds, of which 64 bits hold 584 years.
 pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
@@ -31,7 +36,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, QuantityError> {
 }
 
 /// The duration in the largest unit that divides it, else in decimal milliseconds: `1h`, `90s`,
-/// `100ms`, `0.25ms`. [`parse_duration`] reads it back as long as it is below 584 years.
+/// `100ms`, `250us`. [`parse_duration`] reads it back as long as it is below 584 years.
 pub fn format_duration(duration: Duration) -> String {
     let ns = duration.as_nanos();
     let whole = |unit_ns: u64| ns != 0 && ns.is_multiple_of(u128::from(unit_ns));
@@ -133,7 +138,7 @@ mod tests {
     fn formatted_durations_are_exact() {
         for (us, text) in [
             (0, "0ms"),
-            (250, "0.25ms"),
+            (250, "250us"),
             (100_000, "100ms"),
             (1_500_000, "1500ms"),
             (60_000_000, "1min"),

@@ -25,7 +25,7 @@ pub(crate) enum Fallback {
 use Fallback::{Absent, Required, Text};
 
 /// In the order in which `config show` lists them.
-pub(crate) const KEYS: [Key; 24] = [
+pub(crate) const KEYS: [Key; 27] = [
     key("cluster.name", Required),
     key("cluster.k", Required),
     key("cluster.n", Required),
@@ -48,7 +48,10 @@ pub(crate) const KEYS: [Key; 24] = [
     key("client.connect_timeout", Text("2s")),
     key("client.max_connections", Text("64")),
     key("client.unix", Text("true")),
+    key("client.segment", Text("true")),
     key("client.checksum", Text("auto")),
+    key("spin.server", Text("off")),
+    key("spin.client", Text("off")),
     key("trace.op_log", Absent),
 ];
 

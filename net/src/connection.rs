@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::frame::{Inbox, Received};
-use crate::{Endpoint, Stream};
+use crate::{Endpoint, Spinning, Stream};
 
 /// How long to wait.
 #[derive(Clone, Copy, Debug)]
@@ -105,6 +105,7 @@ pub struct Connection {
     out: Vec<u8>,
     greeting: Greeting,
     timeouts: Timeouts,
+    spin: Duration,
     next_id: u64,
 }
 
@@ -132,6 +133,7 @@ impl Connection {
                 checksum: false,
             },
             timeouts: Timeouts { request: timeouts.connect, ..timeouts },
+            spin: Duration::ZERO,
             next_id: 0,
         };
         let welcome: Welcome = connection.call(Kind::Hello, hello).map_err(|error| handshake_error(endpoint, error))?;
@@ -149,6 +151,11 @@ impl Connection {
     pub fn set_request_timeout(&mut self, timeout: Duration) -> io::Result<()> {
         self.timeouts.request = timeout;
         self.stream.set_timeout(Some(timeout.max(Duration::from_millis(1))))
+    }
+
+    /// How long to look for an answer before the thread sleeps; zero at first.
+    pub fn set_spin(&mut self, spin: Duration) {
+        self.spin = spin;
     }
 
     /// One control request and its answer.
@@ -239,7 +246,7 @@ impl Connection {
             if self.inbox.is_mid_frame() && Instant::now() >= deadline {
                 return Err(CallError::TimedOut(self.timeouts.request));
             }
-            match self.inbox.fill(&mut self.stream) {
+            match self.inbox.fill(&mut Spinning::new(&mut self.stream, self.spin)) {
                 Ok(0) => {
                     let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection");
                     return Err(CallError::Lost(closed));
@@ -273,6 +280,13 @@ impl Connection {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => CallError::TimedOut(self.timeouts.request),
             _ => CallError::Lost(error),
         }
+    }
+}
+
+impl Drop for Connection {
+    /// Also for those who hold a second handle of the socket: the peer need not wait for them.
+    fn drop(&mut self) {
+        self.stream.shutdown();
     }
 }
 

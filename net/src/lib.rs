@@ -17,5 +17,5 @@ pub use connection::{CallError, ConnectError, Connection, Greeting, Timeouts};
 pub use frame::{Inbox, Received, begin_frame, error_frame, finish_frame};
 pub use listener::Listener;
 pub use local::{is_local, is_loopback, unix_name};
-pub use stream::{Endpoint, Stream};
+pub use stream::{Endpoint, Glance, Spinning, Stream};
 pub use watchdog::{Phase, Watch, Watchdog, WatchdogLimits};

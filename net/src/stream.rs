@@ -1,12 +1,15 @@
 //! One connected socket, TCP or Unix, and where it leads.
 
 use std::fmt;
+use std::hint::spin_loop;
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Where a socket leads or listens.
@@ -34,6 +37,17 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Over a Unix socket.
     Unix(UnixStream),
+}
+
+/// What a look at a socket found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// No bytes so far.
+    Nothing,
+    /// Bytes that can be read.
+    Bytes,
+    /// The connection has ended.
+    End,
 }
 
 /// Runs one expression on whichever socket it is.
@@ -82,6 +96,17 @@ impl Stream {
         })
     }
 
+    /// Looks, without waiting and without taking anything.
+    pub fn glance(&self) -> Glance {
+        let mut byte = [0u8; 1];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        match on!(self, socket => recv(socket, &mut byte, flags)) {
+            Ok((_, 1..)) => Glance::Bytes,
+            Err(Errno::AGAIN | Errno::INTR) => Glance::Nothing,
+            Ok(_) | Err(_) => Glance::End,
+        }
+    }
+
     /// Whether no other machine can be on the far side.
     pub fn is_same_machine(&self) -> bool {
         match self {
@@ -102,6 +127,41 @@ impl Stream {
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         on!(self, socket => socket.read(buffer))
+    }
+}
+
+/// A socket that is looked at for a while before a read of it sleeps. Waking a thread up costs far more than
+/// a small request; who looks saves it, and keeps a core busy.
+#[derive(Debug)]
+pub struct Spinning<'a> {
+    stream: &'a mut Stream,
+    spin: Duration,
+}
+
+impl<'a> Spinning<'a> {
+    /// Looks for `spin`; with zero it is a plain read.
+    pub fn new(stream: &'a mut Stream, spin: Duration) -> Spinning<'a> {
+        Spinning { stream, spin }
+    }
+
+    /// What a look finds within the time, if anything.
+    fn look(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        let until = Instant::now() + self.spin;
+        loop {
+            match on!(&*self.stream, socket => recv(socket, &mut *buffer, RecvFlags::DONTWAIT)) {
+                Ok((_, count)) => return Some(Ok(count)),
+                Err(Errno::AGAIN) if Instant::now() < until => spin_loop(),
+                Err(Errno::AGAIN) => return None,
+                Err(errno) => return Some(Err(errno.into())),
+            }
+        }
+    }
+}
+
+impl Read for Spinning<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let found = if self.spin.is_zero() { None } else { self.look(buffer) };
+        found.unwrap_or_else(|| self.stream.read(buffer))
     }
 }
 

@@ -161,6 +161,12 @@ pub enum ReadError {
     /// The segment was purged or replaced: leave it and ask the server.
     #[error("the segment is retired: open it again")]
     Retired,
+    /// A cut is held: the server knows when the answer may be known.
+    #[error("a cut is held: ask the server")]
+    Held,
+    /// A restore has begun, or has ended: the memory is not the one that was asked about.
+    #[error("the memory was restored or is being restored: ask the server")]
+    Restored,
 }
 
 /// Why a block of a cut could not be had. None of them is cured by asking the same again.

@@ -14,15 +14,18 @@ pub enum Mutant {
     /// The server does not hold the answers of operations that touched the new epoch. This crate behaves
     /// as specified under it; the server asks.
     ColourOnly,
+    /// A client that reads the segment itself does so while a cut is held, too.
+    HeldRead,
 }
 
-/// The mistake that `MCOMP_MUTANT` asks for (`naive-copy` or `colour-only`), read once per process.
+/// The mistake that `MCOMP_MUTANT` asks for (`naive-copy`, `colour-only` or `held-read`), read once per process.
 #[cfg(feature = "mutants")]
 pub fn active() -> Mutant {
     static ACTIVE: std::sync::OnceLock<Mutant> = std::sync::OnceLock::new();
     *ACTIVE.get_or_init(|| match std::env::var("MCOMP_MUTANT").as_deref() {
         Ok("naive-copy") => Mutant::NaiveCopy,
         Ok("colour-only") => Mutant::ColourOnly,
+        Ok("held-read") => Mutant::HeldRead,
         _ => Mutant::None,
     })
 }

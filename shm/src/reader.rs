@@ -41,6 +41,12 @@ pub struct Reader {
     pub(crate) mutant: Mutant,
 }
 
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("path", &self.object.path).finish_non_exhaustive()
+    }
+}
+
 /// What is known of a block of a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockMeta {
@@ -170,6 +176,7 @@ impl Reader {
     ///
     /// # Panics
     /// When `bytes` has another length than the span, or the span was made for a greater segment.
+    #[inline]
     pub fn read_into(&self, span: Span, bytes: &mut [u8]) -> Result<(), ReadError> {
         assert_eq!(span.len_bytes(), bytes.len(), "buffer of a read");
         for piece in span.pieces() {
@@ -179,6 +186,32 @@ impl Reader {
         if matches!(self.state(), State::Serving | State::Clean) { Ok(()) } else { Err(ReadError::Retired) }
     }
 
+    /// As [`Reader::read_into`], for a client that lives in `config_epoch`: what it returns may be known outside.
+    ///
+    /// All questions are asked after the bytes were read, each before the one whose answer would make up for it:
+    /// * A restore closes the gate, writes, raises the config epoch and opens the gate. Bytes of it are seen with
+    ///   the gate closed, or with the gate open again and then with the new epoch.
+    /// * A cut is held before the first writer belongs to its epoch. Bytes of that epoch are seen with the hold, or
+    ///   after its end.
+    ///
+    /// # Errors
+    /// [`ReadError`]: ask the server instead.
+    ///
+    /// # Panics
+    /// As [`Reader::read_into`].
+    #[inline]
+    pub fn read_as_client(&self, span: Span, bytes: &mut [u8], config_epoch: u64) -> Result<(), ReadError> {
+        self.read_into(span, bytes)?;
+        if self.is_restoring() || self.config_epoch() != config_epoch {
+            return Err(ReadError::Restored);
+        }
+        if self.held() != 0 && self.mutant != Mutant::HeldRead {
+            return Err(ReadError::Held);
+        }
+        Ok(())
+    }
+
+    #[inline]
     fn read_piece(&self, piece: Piece, bytes: &mut [u8]) -> Result<(), ReadError> {
         assert_eq!(piece.len_bytes, bytes.len(), "buffer of a piece");
         for _ in 0..READ_TRIES {

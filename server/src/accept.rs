@@ -56,6 +56,10 @@ impl Acceptor<'_> {
             Ok(admitted) => admitted,
             Err(error) => return self.refuse(stream, &format!("this server is out of file descriptors: {error}")),
         };
+        // A stop shuts down every connection that is watched by then; this one may have come a moment later.
+        if self.shared.is_stopping() {
+            return;
+        }
         let name = format!("conn-{}", place.id);
         let connection = Connection::new(stream, place, watch, Arc::clone(self.shared));
         let spawned = std::thread::Builder::new().name(name).stack_size(STACK_BYTES).spawn(|| connection.run());
@@ -85,6 +89,10 @@ impl Acceptor<'_> {
         } else {
             // The peer was gone before it was accepted, or memory is short: neither ends a server.
             tracing::debug!(%error, "accept failed");
+            let short = [rustix::io::Errno::NOMEM, rustix::io::Errno::NOBUFS];
+            if short.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error())) {
+                self.shared.pause(EXHAUSTED_PAUSE);
+            }
         }
     }
 
@@ -112,4 +120,23 @@ fn spare_or_pause(shared: &Shared) -> Option<File> {
         shared.pause(EXHAUSTED_PAUSE);
     }
     file
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::fixture::Running;
+
+    #[test]
+    fn a_connection_that_comes_during_a_stop_is_not_served() {
+        let mut running = Running::start();
+        assert!(running.server.stop());
+        let shared = &running.server.shared;
+        let mut acceptor = Acceptor { shared, spare: None, lingering: VecDeque::new() };
+        let (_peer, stream) = UnixStream::pair().unwrap();
+        acceptor.admit(Stream::Unix(stream));
+        assert_eq!(shared.connections.count(), 0);
+    }
 }

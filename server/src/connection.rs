@@ -9,7 +9,7 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mcomp_net::{Inbox, Phase, Received, Stream, Watch, begin_frame, error_frame, finish_frame};
+use mcomp_net::{Inbox, Phase, Received, Spinning, Stream, Watch, begin_frame, error_frame, finish_frame};
 use mcomp_wire::control::{self, Hello, Welcome, features};
 use mcomp_wire::{BLOCK_SIZE, Header, Kind, Malformed, Request, Role, Status, limits};
 use serde::Serialize;
@@ -61,8 +61,9 @@ pub(crate) struct Connection {
     answers_data: bool,
     role: Role,
     checksum: bool,
-    place: Place,
+    // Dropped in this order: when the last place is free, a stopped server can let go of its segment.
     shared: Arc<Shared>,
+    place: Place,
 }
 
 impl Connection {
@@ -141,7 +142,7 @@ impl Connection {
                 "this server's buffers are used up: try again",
             ));
         }
-        match self.inbox.fill(&mut self.stream)? {
+        match self.inbox.fill(&mut Spinning::new(&mut self.stream, self.shared.spin))? {
             0 => Err(End::Peer),
             _ => Ok(()),
         }
@@ -402,14 +403,17 @@ impl Connection {
 }
 
 impl Drop for Connection {
-    /// What others wait for is given back, also after a panic.
+    /// What others wait for is given back, also after a panic. The cut comes last, and only from who may have
+    /// begun one: its lock is held while a shadow area is allocated, and no client that comes back waits for that.
     fn drop(&mut self) {
-        self.shared.cuts.connection_closed(self.place.id);
         self.shared.restores.connection_closed(self.place.id);
         if let Some(id) = self.session_id {
             self.shared.sessions.give_back(id, std::mem::take(&mut self.session), self.said_goodbye);
         }
         self.stream.shutdown();
+        if self.role == Role::Node {
+            self.shared.cuts.connection_closed(self.place.id);
+        }
     }
 }
 
@@ -446,4 +450,33 @@ fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
         return Err(Refusal::new(Status::TooLarge, message));
     }
     control::decode(body).map_err(|error| Refusal::new(Status::Malformed, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Running;
+
+    #[test]
+    fn a_client_that_comes_back_does_not_wait_for_a_shadow_area() {
+        let running = Running::start();
+        let session = Uuid::from_u128(7);
+        let first = running.connect(session).unwrap();
+        let allocating = running.server.shared.cuts.keep_busy();
+        drop(first);
+        let second = running.connect(session).expect("the broken connection let go of the session");
+        assert!(second.greeting().welcome.resumed);
+        drop(allocating);
+    }
+
+    #[test]
+    fn no_connection_keeps_the_segment_of_a_stopped_server() {
+        for round in 0..50 {
+            let mut running = Running::start();
+            let clients: Vec<_> = (0..4).map(|_| running.connect(Uuid::nil()).unwrap()).collect();
+            assert!(running.server.stop());
+            assert_eq!(Arc::strong_count(&running.server.shared), 1, "round {round}");
+            drop(clients);
+        }
+    }
 }

@@ -38,7 +38,7 @@ impl Activity {
     }
 
     /// Waits until whatever is being done now is done.
-    fn wait(&self) {
+    pub(crate) fn wait(&self) {
         let seen = self.0.load(Ordering::SeqCst);
         while seen % 2 == 1 && self.0.load(Ordering::Acquire) == seen {
             std::thread::yield_now();
@@ -105,6 +105,10 @@ impl Connections {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // A panic in the middle of a request ends it too, or a restore would wait for it for ever.
+        if self.activity.0.load(Ordering::Relaxed) % 2 == 1 {
+            self.activity.end();
+        }
         self.connections.open.lock().remove(&self.id);
         self.connections.closed.notify_all();
     }

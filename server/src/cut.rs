@@ -51,6 +51,8 @@ struct Cut {
     id: Uuid,
     /// The master's: only it may go on with the cut.
     connection: u64,
+    /// Whether the new epoch has begun; it begins once.
+    switched: bool,
     /// For how long answers were held, once they were released.
     held: Option<Duration>,
 }
@@ -60,8 +62,8 @@ struct Hold {
     since: Option<Instant>,
     /// The epoch whose hold ran out; the timer ends its cut.
     ran_out: bool,
-    /// When the cut in progress has to be over.
-    cut_ends: Option<Instant>,
+    /// The cut in progress, and when it has to be over.
+    cut_ends: Option<(Uuid, Instant)>,
     stop: bool,
 }
 
@@ -108,9 +110,9 @@ impl Cuts {
             return Err(Refusal::new(Status::Restoring, "a restore is under way: the memory is not whole"));
         }
         self.segment.prepare_shadow().map_err(|error| Refusal::new(Status::Full, error.to_string()))?;
-        control.current = Some(Cut { id: request.cut, connection, held: None });
+        control.current = Some(Cut { id: request.cut, connection, switched: false, held: None });
         let mut hold = self.hold.lock();
-        hold.cut_ends = Some(Instant::now() + self.time_limit);
+        hold.cut_ends = Some((request.cut, Instant::now() + self.time_limit));
         self.timer.notify_all();
         Ok(CutPrepared {
             epoch: self.segment.epoch(),
@@ -120,15 +122,28 @@ impl Cuts {
     }
 
     /// Begins the new epoch. From here on answers are held.
+    ///
+    /// The gate of a restore is looked at after the epoch has begun, and both are sequentially consistent: a
+    /// restore that is not seen here has not written yet, so all of it is outside the snapshot.
     pub(crate) fn switch(&self, connection: u64, request: &CutSwitch) -> Result<(), Refusal> {
         let mut control = self.control.lock();
-        control.current_mut(connection, request.cut)?;
+        let cut = control.current_mut(connection, request.cut)?;
+        if cut.switched {
+            return Err(Refusal::new(Status::CutLost, "this cut has begun its epoch already"));
+        }
         let mut hold = self.hold.lock();
         self.segment.switch(request.epoch).map_err(|error| Refusal::new(Status::CutLost, error.to_string()))?;
         // The segment's words are set first: whoever sees them waits for this lock, then for us.
+        cut.switched = true;
         hold.since = Some(Instant::now());
         hold.ran_out = false;
         self.timer.notify_all();
+        drop(hold);
+        if self.segment.is_restoring() {
+            let reason = "a restore has begun: the memory is not whole";
+            self.end_current(&mut control, reason);
+            return Err(Refusal::new(Status::Restoring, reason));
+        }
         Ok(())
     }
 
@@ -186,20 +201,25 @@ impl Cuts {
             if hold.since.is_some_and(|since| now >= since + self.hold_max) {
                 self.run_out(&mut hold);
             }
-            let overdue = hold.cut_ends.is_some_and(|ends| now >= ends);
-            if hold.ran_out || overdue {
-                let reason = if hold.ran_out { self.ran_out_message() } else { self.too_long_message() };
-                hold.ran_out = false;
-                parking_lot::MutexGuard::unlocked(&mut hold, || {
-                    self.end_current(&mut self.control.lock(), &reason);
-                });
+            let ran_out = std::mem::take(&mut hold.ran_out);
+            if let Some((cut, _)) = hold.cut_ends.filter(|&(_, ends)| ran_out || now >= ends) {
+                let reason = if ran_out { self.ran_out_message() } else { self.too_long_message() };
+                parking_lot::MutexGuard::unlocked(&mut hold, || self.end_overdue(cut, &reason));
                 continue;
             }
             let hold_ends = hold.since.map(|since| since + self.hold_max);
-            match hold_ends.into_iter().chain(hold.cut_ends).min() {
+            match hold_ends.into_iter().chain(hold.cut_ends.map(|(_, ends)| ends)).min() {
                 Some(next) => drop(self.timer.wait_until(&mut hold, next)),
                 None => self.timer.wait(&mut hold),
             }
+        }
+    }
+
+    /// Ends the cut that was found overdue, unless it is over by now: the next one is not to blame.
+    fn end_overdue(&self, cut: Uuid, reason: &str) {
+        let mut control = self.control.lock();
+        if control.current.as_ref().is_some_and(|current| current.id == cut) {
+            self.end_current(&mut control, reason);
         }
     }
 
@@ -226,6 +246,12 @@ impl Cuts {
             None => tracing::debug!("cut ended"),
             Some(reason) => tracing::warn!(reason, "cut given up"),
         }
+    }
+
+    /// As while a shadow area is being allocated.
+    #[cfg(test)]
+    pub(crate) fn keep_busy(&self) -> impl Sized + '_ {
+        self.control.lock()
     }
 
     fn run_out(&self, hold: &mut Hold) {
@@ -258,5 +284,59 @@ impl Control {
             (_, Some((lost, reason))) if *lost == id => Err(Refusal::new(Status::CutLost, reason.clone())),
             _ => Err(Refusal::new(Status::CutLost, format!("cut {id} is not in progress here"))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::{DEADLOCK, Scratch};
+
+    const MASTER: u64 = 1;
+
+    fn cuts(scratch: &Scratch) -> Arc<Cuts> {
+        Cuts::new(Arc::clone(&scratch.segment), Arc::default(), DEADLOCK, DEADLOCK)
+    }
+
+    fn prepare(cuts: &Cuts, id: u128) -> CutSwitch {
+        let cut = Uuid::from_u128(id);
+        let prepared = cuts.prepare(MASTER, &CutPrepare { cut }).unwrap();
+        CutSwitch { cut, epoch: prepared.epoch + 1 }
+    }
+
+    #[test]
+    fn a_restore_that_begins_after_prepare_is_in_no_snapshot() {
+        let scratch = Scratch::new();
+        let cuts = cuts(&scratch);
+        let switch = prepare(&cuts, 1);
+        scratch.segment.set_restoring(true);
+        let refused = cuts.switch(MASTER, &switch).unwrap_err();
+        assert_eq!(refused.status, Status::Restoring, "{}", refused.message);
+        assert!(!scratch.segment.is_cutting() && scratch.segment.held() == 0);
+        assert!(cuts.release(MASTER, &CutRelease { cut: switch.cut }).is_err());
+    }
+
+    /// A released cut must not pass for exact after a second hold, which may have run out.
+    #[test]
+    fn a_cut_begins_its_epoch_once() {
+        let scratch = Scratch::new();
+        let cuts = cuts(&scratch);
+        let switch = prepare(&cuts, 1);
+        cuts.switch(MASTER, &switch).unwrap();
+        cuts.release(MASTER, &CutRelease { cut: switch.cut }).unwrap();
+        let again = CutSwitch { epoch: switch.epoch + 1, ..switch };
+        assert_eq!(cuts.switch(MASTER, &again).unwrap_err().status, Status::CutLost);
+        assert_eq!(scratch.segment.held(), 0);
+    }
+
+    #[test]
+    fn an_overdue_cut_does_not_take_the_next_one_with_it() {
+        let scratch = Scratch::new();
+        let cuts = cuts(&scratch);
+        let (first, second) = (prepare(&cuts, 1), prepare(&cuts, 2));
+        cuts.end_overdue(first.cut, "it ran out just before the second one began");
+        cuts.switch(MASTER, &second).unwrap();
+        cuts.end_overdue(second.cut, "it ran out");
+        assert_eq!(cuts.release(MASTER, &CutRelease { cut: second.cut }).unwrap_err().status, Status::CutLost);
     }
 }

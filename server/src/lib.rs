@@ -17,7 +17,7 @@
 //! |---|---|---|---|
 //! | `Cuts::control` | the cut in progress | `Cuts::hold` | allocation and release of the shadow area |
 //! | `Cuts::hold` | since when answers are held | nothing | nothing |
-//! | `Restores::current` | who restores | `Connections::open` | the wait for bursts that are being done (no IO) |
+//! | `Restores::current` | who restores | nothing | nothing |
 //! | `Sessions::table` | answers kept for broken connections | nothing | nothing |
 //! | `Connections::open` | the set of open connections | nothing | nothing |
 //! | a block's semaphore (in the segment) | that block | nothing | a copy of at most 4 KiB |
@@ -30,6 +30,8 @@ mod connection;
 mod connections;
 mod counters;
 mod cut;
+#[cfg(test)]
+mod fixture;
 mod memory;
 mod oplog;
 mod restore;

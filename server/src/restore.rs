@@ -21,8 +21,8 @@ use crate::memory::Refusal;
 pub(crate) struct Restores {
     segment: Arc<Segment>,
     connections: Arc<Connections>,
-    /// Guards who restores. Taken before the set of connections; held while requests in progress
-    /// run out, which take no lock but a block's.
+    /// Guards who restores. Taken alone: a request that meets the closed gate asks for it in the
+    /// middle of its burst, so nobody may hold it and wait for requests.
     current: Mutex<Option<(Uuid, u64)>>,
 }
 
@@ -33,12 +33,14 @@ impl Restores {
 
     /// Closes the memory to everyone but `connection`.
     pub(crate) fn begin(&self, connection: u64, request: &RestoreBegin) -> Result<(), Refusal> {
-        let mut current = self.current.lock();
-        if current.is_some_and(|(_, owner)| owner != connection) {
-            return Err(Refusal::new(Status::Busy, "another restore is under way"));
+        {
+            let mut current = self.current.lock();
+            if current.is_some_and(|(_, owner)| owner != connection) {
+                return Err(Refusal::new(Status::Busy, "another restore is under way"));
+            }
+            *current = Some((request.restore, connection));
+            self.segment.set_restoring(true);
         }
-        *current = Some((request.restore, connection));
-        self.segment.set_restoring(true);
         self.connections.wait_for_requests(connection);
         tracing::info!(restore = %request.restore, "restore begins");
         Ok(())
@@ -82,5 +84,50 @@ impl Restores {
             *current = None;
             tracing::warn!("a restore was cut off: the memory stays closed until one goes through");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::fixture::{DEADLOCK, Scratch};
+
+    /// A request announces itself, then meets the gate and asks who restores, while the one who closed the gate
+    /// waits for it.
+    #[test]
+    fn a_request_that_meets_the_closing_gate_is_refused_and_not_waited_for() {
+        let scratch = Scratch::new();
+        let connections = Connections::new(2);
+        let restores = Restores::new(Arc::clone(&scratch.segment), Arc::clone(&connections));
+        let (restorer, other) = (connections.enter().unwrap(), connections.enter().unwrap());
+        other.activity.begin();
+        let (said, heard) = channel();
+        std::thread::scope(|scope| {
+            scope.spawn(|| restores.begin(restorer.id, &RestoreBegin { restore: Uuid::from_u128(1) }).is_ok());
+            let (restores, scratch, other) = (&restores, &scratch, &other);
+            scope.spawn(move || {
+                while !scratch.segment.is_restoring() {
+                    std::thread::yield_now();
+                }
+                said.send(restores.admits(other.id).is_err()).unwrap();
+            });
+            let refused = heard.recv_timeout(DEADLOCK);
+            // Lets go of the restorer, also when the request was not answered.
+            other.activity.end();
+            assert_eq!(refused, Ok(true), "the request waits for the restorer, and the restorer for the request");
+        });
+    }
+
+    #[test]
+    fn a_request_that_panics_holds_no_restore_up() {
+        let connections = Connections::new(2);
+        let (restorer, other) = (connections.enter().unwrap(), connections.enter().unwrap());
+        let activity = Arc::clone(&other.activity);
+        activity.begin();
+        drop(other);
+        activity.wait();
+        connections.wait_for_requests(restorer.id);
     }
 }

@@ -89,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) watchdog: Watchdog,
     pub(crate) oplog: Option<OpLog>,
+    /// How long a connection looks for its next request before its thread sleeps.
+    pub(crate) spin: Duration,
     cluster: String,
     space: Space,
     started: Instant,
@@ -102,7 +104,7 @@ pub(crate) struct Shared {
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub struct Server {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     listeners: Vec<Arc<Listener>>,
     threads: Vec<JoinHandle<()>>,
     opened: Opened,
@@ -197,6 +199,7 @@ impl Shared {
             budget: Budget::new(usize::try_from(limits.buffer_budget_bytes).unwrap_or(usize::MAX)),
             watchdog: Watchdog::start(watchdog_limits).map_err(StartError::Thread)?,
             oplog,
+            spin: config.spin().server,
             segment,
             cluster: config.name().to_owned(),
             space,

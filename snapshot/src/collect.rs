@@ -46,6 +46,9 @@ pub(crate) enum CollectError {
     /// A chunk cannot be encoded.
     #[error(transparent)]
     Encode(#[from] FileError),
+    /// A thread that copied blocks is gone, and said nothing.
+    #[error("a copying thread ended early: {left} blocks were not looked at")]
+    Incomplete { left: u64 },
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
@@ -60,7 +63,8 @@ pub(crate) struct Collection {
 /// How far a copy is.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
-    /// Blocks looked at. Relaxed: only shown.
+    /// Blocks of the stripes whose chunks have all been sent. Relaxed: it is shown, and it is read for good
+    /// after the last sender is gone, which orders it.
     done: AtomicU64,
     blocks: u64,
 }
@@ -105,7 +109,13 @@ impl Collection {
             Ok(Ok(chunk)) => Next::Chunk(chunk),
             Ok(Err(error)) => Next::Failed(error),
             Err(RecvTimeoutError::Timeout) => Next::Nothing,
-            Err(RecvTimeoutError::Disconnected) => Next::Done,
+            Err(RecvTimeoutError::Disconnected) => {
+                // A thread that panicked lets go of its end like one that is done, and took blocks with it.
+                match self.progress.blocks.saturating_sub(self.progress.done.load(Ordering::Relaxed)) {
+                    0 => Next::Done,
+                    left => Next::Failed(CollectError::Incomplete { left }),
+                }
+            }
         }
     }
 
@@ -161,6 +171,7 @@ impl Work {
     ) -> Result<bool, CollectError> {
         let mut gathered = Gathered::default();
         let mut cutter = Cutter::new();
+        let blocks = stripe.end - stripe.start;
         for block in stripe {
             let wanted = self.take_block(block, cutter.open_at().is_some(), &mut gathered)?;
             if let Some(range) = cutter.push(block, wanted)
@@ -169,12 +180,14 @@ impl Work {
                 return Ok(false);
             }
             gathered.keep_from(cutter.open_at());
-            self.progress.done.fetch_add(1, Ordering::Relaxed);
         }
-        match cutter.finish() {
-            Some(range) => Ok(chunks.send(self.encode(range, &gathered)).is_ok()),
-            None => Ok(true),
+        if let Some(range) = cutter.finish()
+            && chunks.send(self.encode(range, &gathered)).is_err()
+        {
+            return Ok(false);
         }
+        self.progress.done.fetch_add(blocks, Ordering::Relaxed);
+        Ok(true)
     }
 
     /// Whether the block must be in the snapshot. It is copied if it must, or if it may become part
@@ -242,5 +255,26 @@ impl Gathered {
             }
             Some(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn collection(done: u64) -> Collection {
+        let (_, chunks) = sync_channel(1);
+        Collection { chunks, progress: Arc::new(Progress { done: AtomicU64::new(done), blocks: 8 }) }
+    }
+
+    /// A copying thread that panics lets go of its end of the queue, as one that is done does.
+    #[test]
+    fn a_copy_whose_thread_is_gone_is_not_done() {
+        assert!(matches!(collection(8).next(Duration::ZERO), Next::Done));
+        let left = match collection(5).next(Duration::ZERO) {
+            Next::Failed(CollectError::Incomplete { left }) => left,
+            _ => panic!("an incomplete copy passes for a whole one"),
+        };
+        assert_eq!(left, 3);
     }
 }

@@ -57,8 +57,7 @@ impl Cut {
         self.set_timeouts(PREPARE_TIMEOUT)?;
         self.prepared = self.ask_all(Kind::CutPrepare, &CutPrepare { cut: id })?;
         self.set_timeouts(config.client().timeout)?;
-        let newest = self.prepared.iter().map(|prepared| prepared.epoch).max();
-        self.epoch = newest.unwrap_or(0) + 1;
+        self.epoch = next_epoch(self.prepared.iter().map(|prepared| prepared.epoch));
         let began = Instant::now();
         let switch = CutSwitch { cut: id, epoch: self.epoch };
         self.ask_all::<_, ()>(Kind::CutSwitch, &switch)?;
@@ -153,6 +152,11 @@ impl Drop for Cut {
     }
 }
 
+/// The epoch after the newest of all servers; where there is none after it, the servers refuse it.
+pub(crate) fn next_epoch(epochs: impl Iterator<Item = u64>) -> u64 {
+    epochs.max().unwrap_or(0).saturating_add(1)
+}
+
 /// Whether another cut right away may succeed: the servers were only too slow.
 pub(crate) fn is_worth_retrying(error: &SnapshotError) -> bool {
     matches!(error, SnapshotError::Refused { status: Status::CutLost, .. })
@@ -186,4 +190,15 @@ pub(crate) fn hello(config: &Config, server: u32, role: Role) -> Hello {
 
 pub(crate) fn timeouts(config: &Config) -> Timeouts {
     Timeouts { connect: config.client().connect_timeout, request: config.client().timeout }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_epoch_of_a_server_does_not_overflow() {
+        assert_eq!(next_epoch([3, 9, 4].into_iter()), 10);
+        assert_eq!(next_epoch([1, u64::MAX].into_iter()), u64::MAX);
+    }
 }

@@ -88,6 +88,12 @@ impl SnapshotError {
         }
     }
 
+    /// The master's own process is stopping.
+    pub(crate) fn stopped() -> SnapshotError {
+        let who = "the master's snapshot process".to_owned();
+        SnapshotError::Unavailable { who, reason: "it was stopped".to_owned() }
+    }
+
     pub(crate) fn call(who: impl Into<String>, error: CallError) -> SnapshotError {
         let who = who.into();
         match error {

@@ -125,8 +125,7 @@ fn write_all(
             Ok(Event::Chunk(chunk)) => writer.append(&chunk)?,
             Ok(Event::Progress { server, progress: one }) => {
                 by_server[server] = one;
-                let sum = |part: fn(&SnapshotProgress) -> u64| by_server.iter().map(part).sum();
-                progress(SnapshotProgress { done: sum(|one| one.done), total: sum(|one| one.total) });
+                progress(sum(&by_server));
             }
             Ok(Event::Failed(error)) => return Err(error),
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
@@ -134,12 +133,15 @@ fn write_all(
         }
         // Relaxed: a flag, looked at again soon.
         if stopping.load(Ordering::Relaxed) {
-            return Err(SnapshotError::Unavailable {
-                who: "the master's snapshot process".to_owned(),
-                reason: "it was stopped".to_owned(),
-            });
+            return Err(SnapshotError::stopped());
         }
     }
+}
+
+/// All servers together. The numbers are the peers', so they may be anything.
+fn sum(by_server: &[SnapshotProgress]) -> SnapshotProgress {
+    let sum = |part: fn(&SnapshotProgress) -> u64| by_server.iter().map(part).fold(0, u64::saturating_add);
+    SnapshotProgress { done: sum(|one| one.done), total: sum(|one| one.total) }
 }
 
 fn read_chunk(body: &[u8]) -> Result<EncodedChunk, CallError> {
@@ -158,5 +160,17 @@ pub(crate) fn snapshot_address(config: &Config, id: u32) -> Result<String, Snaps
         None => Err(SnapshotError::Config(format!(
             "server {id} has no snapshot process in mcomp.cfg: add `snapshot = \"host:port\"` to its [[server]]"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_peers_do_not_overflow() {
+        let one = SnapshotProgress { done: 1, total: u64::MAX };
+        let all = sum(&[one.clone(), one]);
+        assert_eq!((all.done, all.total), (2, u64::MAX));
     }
 }

@@ -1,9 +1,10 @@
 //! The master: makes snapshots, one at a time, and keeps the folder in order.
 //!
-//! A snapshot is tried again at once, a few times, when servers were too slow to release their hold
-//! in time. Everything else that goes wrong gives it up with its reason; the file that was begun is
+//! A cut is tried again at once, a few times, when servers were too slow to release their hold in
+//! time. Everything else that goes wrong gives it up with its reason; the file that was begun is
 //! removed, the servers are told, and the next snapshot starts afresh.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -14,7 +15,7 @@ use uuid::Uuid;
 
 use crate::SnapshotError;
 use crate::cut::{Cut, is_worth_retrying};
-use crate::file::{Chain, Finished, Folder, MAX_CHAIN_FILES, Meta, Parent, ServerRecord, State, Writer};
+use crate::file::{Chain, Entry, Finished, Folder, MAX_CHAIN_FILES, Meta, Parent, ServerRecord, State, Writer};
 use crate::gather::{Copier, gather};
 use crate::tally::{Tally, Turn};
 
@@ -58,7 +59,7 @@ impl Master {
         progress: &mut dyn FnMut(SnapshotProgress),
     ) -> Result<SnapshotCreated, SnapshotError> {
         let _turn = self.turn.take();
-        let created = self.try_cuts(wanted, progress);
+        let created = self.try_once(wanted, progress);
         match &created {
             Ok(created) => {
                 tally.published(&created.name);
@@ -72,31 +73,17 @@ impl Master {
         created
     }
 
-    fn try_cuts(
-        &self,
-        wanted: Wanted,
-        progress: &mut dyn FnMut(SnapshotProgress),
-    ) -> Result<SnapshotCreated, SnapshotError> {
-        let mut tries = 1;
-        loop {
-            match self.try_once(wanted, progress) {
-                Err(error) if is_worth_retrying(&error) && tries < MOST_CUTS => tries += 1,
-                result => return result,
-            }
-        }
-    }
-
     fn try_once(
         &self,
         wanted: Wanted,
         progress: &mut dyn FnMut(SnapshotProgress),
     ) -> Result<SnapshotCreated, SnapshotError> {
+        self.go_on()?;
         let began = Instant::now();
         let folder = Folder::open_or_create(&self.config.snapshot().dir)?;
         folder.sweep()?;
         let copiers = Copier::connect_all(&self.config)?;
-        let cut_id = Uuid::new_v4();
-        let cut = Cut::make(&self.config, cut_id)?;
+        let (cut, cut_id) = self.cut()?;
         let hold_us = cut.hold().as_micros() as u64;
         match self.save(&cut, cut_id, copiers, &folder, wanted, progress) {
             Ok((finished, full)) => {
@@ -120,6 +107,25 @@ impl Master {
         }
     }
 
+    /// Cuts all servers. A cut that failed because servers were too slow has cost nothing but its hold, so it is
+    /// tried again; a copy that failed would most likely fail again, and is not.
+    fn cut(&self) -> Result<(Cut, Uuid), SnapshotError> {
+        let mut tries = 1;
+        loop {
+            let id = Uuid::new_v4();
+            match Cut::make(&self.config, id) {
+                Err(error) if is_worth_retrying(&error) && tries < MOST_CUTS => tries += 1,
+                made => return made.map(|cut| (cut, id)),
+            }
+            self.go_on()?;
+        }
+    }
+
+    /// Refuses to begin anything in a process that stops.
+    fn go_on(&self) -> Result<(), SnapshotError> {
+        if self.stopping.load(Ordering::Relaxed) { Err(SnapshotError::stopped()) } else { Ok(()) }
+    }
+
     /// Copies and writes; the file is published when this returns `Ok`.
     fn save(
         &self,
@@ -130,8 +136,15 @@ impl Master {
         wanted: Wanted,
         progress: &mut dyn FnMut(SnapshotProgress),
     ) -> Result<(Finished, bool), SnapshotError> {
-        let parent = self.parent(cut, folder, wanted)?;
-        let meta = self.meta(cut, cut_id, parent.as_ref());
+        let entries = folder.list()?;
+        let ours = |entry: &Entry| {
+            let meta = entry.meta.clone().filter(|meta| meta.cluster == self.config.name());
+            meta.filter(|_| entry.state == State::Complete).map(|meta| (entry.path.clone(), meta))
+        };
+        let newest = entries.iter().rev().find_map(ours);
+        let parent = self.parent(cut, newest.as_ref().map(|(path, _)| path.as_path()), wanted)?;
+        let created_us = created_after(newest.map(|(_, meta)| meta.created_us));
+        let meta = self.meta(cut, cut_id, created_us, parent.as_ref());
         let level = self.config.snapshot().level;
         let request = |server: &ServerRecord| SnapshotCollect {
             cut: cut_id,
@@ -146,7 +159,7 @@ impl Master {
         Ok((writer.finish()?, parent.is_none()))
     }
 
-    fn meta(&self, cut: &Cut, cut_id: Uuid, parent: Option<&Meta>) -> Meta {
+    fn meta(&self, cut: &Cut, cut_id: Uuid, created_us: i64, parent: Option<&Meta>) -> Meta {
         let record = |prepared: &mcomp_wire::control::CutPrepared| ServerRecord {
             segment: prepared.segment,
             change_from_epoch: parent.map_or(0, |parent| parent.cut_epoch),
@@ -160,27 +173,20 @@ impl Master {
             parent: parent.map(|parent| Parent { cut: parent.cut, epoch: parent.cut_epoch }),
             cut_epoch: cut.epoch(),
             config_epoch: cut.prepared().iter().map(|prepared| prepared.config_epoch).max().unwrap_or(0),
-            created_us: Timestamp::now().as_microsecond(),
+            created_us,
         }
     }
 
     /// The snapshot to build on, if an incremental one is wanted and possible: the newest complete
     /// one of the same segments, whose chain has room for another link.
-    fn parent(&self, cut: &Cut, folder: &Folder, wanted: Wanted) -> Result<Option<Meta>, SnapshotError> {
+    fn parent(&self, cut: &Cut, newest: Option<&Path>, wanted: Wanted) -> Result<Option<Meta>, SnapshotError> {
         let longest = match wanted {
             Wanted::Full => return Ok(None),
             Wanted::Incremental => MAX_CHAIN_FILES - 1,
             Wanted::Scheduled => (self.config.snapshot().full_every as usize - 1).min(MAX_CHAIN_FILES - 1),
         };
-        if longest == 0 {
-            return Ok(None);
-        }
-        let newest = folder.list()?.into_iter().rev().find(|entry| {
-            let ours = entry.meta.as_ref().is_some_and(|meta| meta.cluster == self.config.name());
-            ours && entry.state == State::Complete
-        });
-        let Some(newest) = newest else { return Ok(None) };
-        let chain = Chain::open(&newest.path)?;
+        let Some(newest) = newest.filter(|_| longest > 0) else { return Ok(None) };
+        let chain = Chain::open(newest)?;
         let fits = self.is_parent(chain.meta(), cut) && chain.files().len() <= longest;
         Ok(fits.then(|| chain.meta().clone()))
     }
@@ -202,5 +208,32 @@ impl Master {
             }
             Err(error) => tracing::warn!(%error, "old snapshots could not be removed"),
         }
+    }
+}
+
+/// The time of a cut that is made now. Retention and incremental snapshots go by the order in time, so a clock that
+/// was set back does not make the newest snapshot an old one.
+fn created_after(newest_us: Option<i64>) -> i64 {
+    Timestamp::now().as_microsecond().max(newest_us.map_or(i64::MIN, |newest| newest + 1))
+}
+
+#[cfg(test)]
+mod tests {
+    use mcomp_config::Overrides;
+
+    use super::*;
+
+    /// Nothing listens at the addresses: a master that asks its servers first fails with another reason.
+    #[test]
+    fn a_stopped_master_begins_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let server = "[[server]]\naddress = \"127.0.0.1:1\"\nsnapshot = \"127.0.0.1:2\"\n";
+        let text = format!("[cluster]\nname = \"stopped\"\nk = 4096\nn = 1\n{server}");
+        let config = Config::parse(&text, &dir.path().join("mcomp.cfg"), &Overrides::default()).unwrap();
+        let master = Master::new(config);
+        master.stop();
+        let refused = master.create(Wanted::Full, &Tally::default(), &mut |_| {}).unwrap_err();
+        assert!(refused.to_string().contains("it was stopped"), "{refused}");
+        assert!(!dir.path().join("snapshots").exists());
     }
 }

@@ -16,6 +16,7 @@ use mcomp_wire::{Kind, Role, Space};
 use uuid::Uuid;
 
 use crate::SnapshotError;
+use crate::cut::next_epoch;
 use crate::file::{Chain, Contents};
 
 /// A validated snapshot and the cluster that it fits into.
@@ -182,8 +183,7 @@ impl Target {
 
     /// Opens all servers again under one new epoch, and returns it.
     fn end(&mut self, restore: &RestoreBegin) -> Result<u64, Error> {
-        let newest = self.links.iter().map(|link| link.welcome().config_epoch).max();
-        let config_epoch = newest.unwrap_or(0) + 1;
+        let config_epoch = next_epoch(self.links.iter().map(|link| link.welcome().config_epoch));
         let request = RestoreEnd { restore: restore.restore, config_epoch };
         for link in &mut self.links {
             link.call::<_, ()>(Kind::RestoreEnd, &request)?;

@@ -152,6 +152,10 @@ impl Shared {
         }
         let counted = Counted(Arc::clone(self));
         let Ok(watch) = self.watchdog.watch(&stream, Phase::Handshake) else { return None };
+        // A stop shuts down every connection that is watched by then; this one may have come a moment later.
+        if self.is_stopping() {
+            return None;
+        }
         let peer = Peer::new(stream, watch, Arc::clone(&self.service));
         let spawned = spawn("peer", move || {
             let _counted = counted;

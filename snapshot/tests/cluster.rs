@@ -1,13 +1,14 @@
 //! Snapshot and restore through real servers and snapshot processes, all in this process: what does
 //! not need a kill. The end-to-end tests kill and freeze.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mcomp_client::Cluster;
 use mcomp_config::{Config, Overrides};
 use mcomp_server::{Options, Server};
-use mcomp_snapshot::file::{Chain, Folder};
+use mcomp_snapshot::file::{Chain, Folder, Meta, Writer};
 use mcomp_snapshot::{Restore, SnapshotError, Snapshotter};
 
 struct Running {
@@ -144,4 +145,32 @@ fn the_schedule_makes_full_and_incremental_snapshots_and_keeps_the_newest() {
     for entry in kept {
         Chain::open(&entry.path).unwrap().verify(&mut |_, _| {}).unwrap();
     }
+}
+
+/// Whoever retries the whole snapshot copies for nothing, and makes the writers wait once more each time.
+#[test]
+fn a_copy_that_cannot_be_had_is_tried_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Running::start(dir.path(), 1, 64 << 10, "");
+    // As the server finds block 3 after a death in the middle of a write: bit 0 of the entry's flags.
+    let segment = format!("/dev/shm/mcomp.{}.0", cluster.config.name());
+    let segment = std::fs::File::options().write(true).open(segment).unwrap();
+    segment.write_all_at(&[1], 4096 + 3 * 64 + 56).unwrap();
+    let failed = mcomp_snapshot::create(&cluster.config, false, &mut |_| {}).unwrap_err();
+    assert!(failed.to_string().contains("block 3"), "{failed}");
+    assert_eq!(cluster.servers[0].status().counters.snapshot.aborted, 1);
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_age_the_newest_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Running::start(dir.path(), 1, 64 << 10, "[snapshot]\nkeep = 1\n");
+    let first = Chain::open(cluster.create(false).path).unwrap().meta().clone();
+    let later = Meta { created_us: first.created_us + 3_600_000_000, cut: uuid::Uuid::from_u128(1), ..first };
+    let folder = Folder::open(dir.path().join("snapshots")).unwrap();
+    let later = Writer::create(folder.dir(), later).unwrap().finish().unwrap();
+    let now = cluster.create(false);
+    assert!(Path::new(&now.path).exists() && !later.path.exists(), "the newest one is kept: {}", now.name);
+    let next = cluster.create(true);
+    assert!(!next.full, "and built on");
 }

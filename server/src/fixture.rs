@@ -1,0 +1,88 @@
+//! What the tests of this crate share: a segment, and a server, that leave nothing behind.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use mcomp_config::{Config, Overrides};
+use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts};
+use mcomp_shm::{Segment, Spec};
+use mcomp_wire::Role;
+use mcomp_wire::control::Hello;
+use uuid::Uuid;
+
+use crate::{Options, Server};
+
+/// Bytes of the memory of every test.
+pub(crate) const K_BYTES: u64 = 64 << 10;
+
+/// Long enough for any machine; a test that waits for so long has found a deadlock.
+pub(crate) const DEADLOCK: Duration = Duration::from_secs(60);
+
+/// A number that no other test of this process has.
+fn number() -> u32 {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
+/// A segment whose file goes with it.
+pub(crate) struct Scratch {
+    pub(crate) segment: Arc<Segment>,
+}
+
+impl Scratch {
+    pub(crate) fn new() -> Scratch {
+        let cluster = format!("unit-{}-{}", std::process::id(), number());
+        let (segment, _) = Segment::open(&Spec { cluster, id: 0, n: 1, k_bytes: K_BYTES }).expect("a segment");
+        Scratch { segment: Arc::new(segment) }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.segment.path());
+    }
+}
+
+/// A server of a cluster of its own, whose segment goes with it.
+pub(crate) struct Running {
+    pub(crate) config: Config,
+    pub(crate) server: Server,
+}
+
+impl Running {
+    pub(crate) fn start() -> Running {
+        let (pid, number) = (std::process::id(), number());
+        let ip = format!("127.{}.{}.{number}", 1 + (pid >> 8) % 254, pid % 256);
+        let text = format!(
+            "[cluster]\nname = \"unit-{pid}-{number}\"\nk = {K_BYTES}\nn = 1\n[[server]]\naddress = \"{ip}:7601\"\n"
+        );
+        let config = Config::parse(&text, Path::new("/nowhere/mcomp.cfg"), &Overrides::default()).expect("a config");
+        let server = Server::start(&config, &Options::default()).expect("a server");
+        Running { config, server }
+    }
+
+    /// A client of session `session`.
+    pub(crate) fn connect(&self, session: Uuid) -> Result<Connection, ConnectError> {
+        let address = self.config.servers()[0].address.to_string();
+        let hello = Hello {
+            cluster: self.config.name().to_owned(),
+            role: Role::Client,
+            server: 0,
+            k: self.config.k(),
+            n: self.config.n(),
+            session,
+            features: 0,
+            auth: Vec::new(),
+        };
+        Connection::open(&Endpoint::Tcp(address), &hello, Timeouts { connect: DEADLOCK, request: DEADLOCK })
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.server.stop();
+        let _ = std::fs::remove_file(self.server.shared.segment.path());
+    }
+}

@@ -115,7 +115,7 @@ impl<'a> Batch<'a> {
         let plan = self.plan(&mut items);
         let (mut lanes, mut frames_of) = (Vec::new(), Vec::new());
         for (server, frames) in &plan {
-            match self.cluster.note(self.cluster.pool(*server).checkout()) {
+            match self.cluster.note(self.cluster.checkout(*server)) {
                 Ok(lease) => {
                     lanes
                         .push(Lane::new(lease, frames.iter().zip(0..).map(|(frame, tag)| frame.ask(tag, &self.items))));

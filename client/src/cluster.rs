@@ -11,7 +11,7 @@ use mcomp_wire::{Piece, Range, Request, Space, limits};
 
 use crate::ask::Ask;
 use crate::lane::Lane;
-use crate::pool::Pool;
+use crate::pool::{Lease, Pool};
 use crate::transfer::{OnFailure, drive, single, verdict};
 use crate::{Error, Options};
 
@@ -178,6 +178,24 @@ impl Cluster {
         })
     }
 
+    /// Borrows a connection to a server. All servers come out of a restore with one epoch; so when a server
+    /// that was not talked to before has another one than those that were, they are asked whether there was a
+    /// restore since. A server with new memory differs, too, and is nothing to worry about.
+    pub(crate) fn checkout(&self, server: u32) -> Result<Lease<'_>, Error> {
+        let pool = self.pool(server);
+        let lease = pool.checkout()?;
+        if !pool.is_proven() {
+            let epoch = lease.welcome().config_epoch;
+            for other in &self.inner.pools {
+                if let Some(known) = other.epoch().filter(|known| *known != epoch) {
+                    other.check_epoch(known)?;
+                }
+            }
+            pool.set_proven(&lease);
+        }
+        Ok(lease)
+    }
+
     /// One request to one server.
     pub(crate) fn ask<T>(
         &self,
@@ -185,7 +203,8 @@ impl Cluster {
         ask: Ask<'_>,
         take: impl FnOnce(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        self.note(single(self.pool(server), ask, take))
+        let answer = self.checkout(server).and_then(|lease| single(lease, ask, take));
+        self.note(answer)
     }
 
     /// One request for each piece of a range, to all servers side by side.
@@ -219,7 +238,7 @@ impl Cluster {
     ) -> Result<(), Error> {
         // All connections first: a server that is down is found out before anything is sent.
         let lanes: Result<Vec<_>, Error> =
-            shares.map(|(server, work)| Ok(Lane::new(self.pool(server).checkout()?, work))).collect();
+            shares.map(|(server, work)| Ok(Lane::new(self.checkout(server)?, work))).collect();
         let mut lanes = self.note(lanes)?;
         drive(&mut lanes, OnFailure::StopAll, deliver);
         self.note_failures(&lanes);

@@ -32,6 +32,9 @@ pub(crate) struct Pool {
     near: OnceLock<bool>,
     /// The server's segment, if it is read without asking the server.
     local: ArcSwapOption<Local>,
+    /// Whether this generation's epoch was held against that of the other servers. Changed under the lock of
+    /// `state`; acquire and release, because who sees it set has read nothing older than the epochs compared.
+    proven: AtomicBool,
     /// Whether `state` holds an offer: so that a read need not take the lock to learn that there is none. Relaxed:
     /// whoever sees it takes the lock before it believes it.
     offered: AtomicBool,
@@ -74,6 +77,7 @@ impl Pool {
             options,
             near: OnceLock::new(),
             local: ArcSwapOption::empty(),
+            proven: AtomicBool::new(false),
             offered: AtomicBool::new(false),
             state: Mutex::default(),
             freed: Condvar::new(),
@@ -111,6 +115,32 @@ impl Pool {
         }
     }
 
+    /// Whether this server's memory is known to be of the same restore as that of the others.
+    pub(crate) fn is_proven(&self) -> bool {
+        self.proven.load(Ordering::Acquire)
+    }
+
+    /// Notes that the epoch of `lease` agrees with what was learned from the other servers before.
+    pub(crate) fn set_proven(&self, lease: &Lease<'_>) {
+        let state = self.state.lock();
+        if state.generation == lease.generation {
+            self.proven.store(true, Ordering::Release);
+        }
+    }
+
+    /// The epoch of this generation's connections, if there were any.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.state.lock().epoch
+    }
+
+    /// Fails if the server has another epoch now than `epoch`.
+    pub(crate) fn check_epoch(&self, epoch: u64) -> Result<(), Error> {
+        let link = self.dedicated()?;
+        let now = link.welcome().config_epoch;
+        link.close();
+        if now == epoch { Ok(()) } else { Err(self.peer.refused(Status::Fenced, String::new())) }
+    }
+
     /// A link of the caller's own, outside the pool and its cap.
     pub(crate) fn dedicated(&self) -> Result<Link, Error> {
         let session = Uuid::new_v4();
@@ -141,7 +171,7 @@ impl Pool {
 
     /// Tries the segment that the last handshake offered. Whether it is attached now.
     fn attach(&self) -> bool {
-        if !self.offered.load(Ordering::Relaxed) {
+        if !self.offered.load(Ordering::Relaxed) || !self.is_proven() {
             return false;
         }
         let Some((offer, generation)) = self.take_offer() else { return false };
@@ -170,6 +200,7 @@ impl Pool {
             let mut state = self.state.lock();
             state.generation += 1;
             state.epoch = None;
+            self.proven.store(false, Ordering::Release);
             state.open -= state.idle.len();
             (std::mem::take(&mut state.idle), state.offer.take(), self.local.swap(None))
         };

@@ -11,7 +11,7 @@ use mcomp_net::CallError;
 use crate::Error;
 use crate::ask::Ask;
 use crate::lane::{Lane, checked};
-use crate::pool::Pool;
+use crate::pool::Lease;
 
 /// What the failure of one lane means for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +53,12 @@ pub(crate) fn verdict<'a, W: Iterator<Item = Ask<'a>>>(lanes: &[Lane<'_, 'a, W>]
 }
 
 /// One request and its answer: the hot path, without a lane. A connection that breaks is left to one.
-pub(crate) fn single<T>(pool: &Pool, ask: Ask<'_>, take: impl FnOnce(&[u8]) -> Result<T, Error>) -> Result<T, Error> {
-    let mut lease = pool.checkout()?;
+pub(crate) fn single<T>(
+    mut lease: Lease<'_>,
+    ask: Ask<'_>,
+    take: impl FnOnce(&[u8]) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let pool = lease.pool();
     let id = lease.next_id();
     let mut sent = false;
     let answer = lease.send(id, &ask).and_then(|()| lease.flush()).and_then(|()| {

@@ -114,6 +114,51 @@ fn a_restore_fences_readers_of_the_segment_too() {
     assert!(cluster.is_local(0).unwrap());
 }
 
+/// One restore of all servers, under the epoch after the largest.
+fn restore(real: &Real, n: u32) {
+    let admin = in_role(real, Role::Admin);
+    let mut servers: Vec<_> = (0..n).map(|server| admin.dedicated(server).unwrap()).collect();
+    let config_epoch = servers.iter().map(|server| server.welcome().config_epoch).max().unwrap() + 1;
+    let restore = Uuid::new_v4();
+    for server in &mut servers {
+        server.call::<_, ()>(Kind::RestoreBegin, &RestoreBegin { restore }).unwrap();
+    }
+    for server in &mut servers {
+        server.call::<_, ()>(Kind::RestoreEnd, &RestoreEnd { restore, config_epoch }).unwrap();
+    }
+}
+
+#[test]
+fn a_restore_fences_also_at_a_server_that_was_not_talked_to_before() {
+    for segment in ["segment = true", "segment = false"] {
+        let real = Real::start(K, 3, segment);
+        let cluster = real.client();
+        cluster.read_vec(K, 8).unwrap();
+        restore(&real, 3);
+        let error = cluster.write_at(0, b"from before").unwrap_err();
+        assert_eq!((error.kind(), error.outcome()), ("fenced", Outcome::Fail), "{segment}");
+        assert_eq!(cluster.read_vec(2 * K, 8).unwrap_err().kind(), "fenced", "{segment}");
+        cluster.reconnect();
+        assert_eq!(cluster.read_vec(0, 11).unwrap(), [0; 11], "{segment}");
+    }
+}
+
+#[test]
+fn a_server_with_new_memory_is_no_reason_to_refuse_the_others() {
+    let mut real = Real::start(K, 2, "");
+    restore(&real, 2);
+    real.stop_one(1);
+    std::fs::remove_file(format!("/dev/shm/mcomp.{}.1", real.config.name())).unwrap();
+    real.start_one(1);
+    for order in [[0, 1], [1, 0]] {
+        let cluster = real.client();
+        for server in order {
+            cluster.write_at(server * K, b"x").unwrap();
+        }
+        assert_eq!(cluster.read_vec(K - 1, 2).unwrap(), b"\0x", "{order:?}");
+    }
+}
+
 #[test]
 fn nobody_reads_during_a_held_cut_what_was_written_after_it() {
     let real = Real::start(K, 1, "[snapshot]\nhold_max = \"10s\"");

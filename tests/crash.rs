@@ -155,13 +155,16 @@ fn a_frozen_server_is_not_waited_for_longer_than_the_timeout() {
     let (cluster, noise) = full_of_noise();
     let hasty = |unix| {
         let config = cluster.config();
-        let options = Options { unix, timeout: Duration::from_secs(1), ..Options::from_config(&config) };
+        let options =
+            Options { unix, segment: false, timeout: Duration::from_secs(1), ..Options::from_config(&config) };
         Client::with_options(options).expect("a client")
     };
     let clients = [hasty(true), hasty(false)];
     for client in &clients {
         assert_eq!(client.fetch_add(K, 0).expect("it is connected"), word(&noise[K as usize..]));
     }
+    let beside = cluster.client();
+    beside.fetch_add(K, 0).expect("it is connected");
     cluster.freeze_server(1);
     for client in &clients {
         let error = client.fetch_add(K, 1).expect_err("an add that reached a frozen server");
@@ -170,6 +173,8 @@ fn a_frozen_server_is_not_waited_for_longer_than_the_timeout() {
         assert_eq!((error.kind(), error.outcome()), ("timeout", Outcome::Fail), "{error}");
         assert!(client.read_vec(0, K).expect("the others serve on") == noise[..K as usize]);
     }
+    let found = beside.read_vec(K, 8).expect("its segment is there");
+    assert!(found == noise[K as usize..][..8], "a reader of the segment does not need the server to be awake");
     for line in ["read 65536 8 --timeout 300ms", "write 65536 x --timeout 300ms"] {
         cluster.exits(124, &line.split_whitespace().collect::<Vec<_>>());
     }

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use mcomp_client::Cluster as Client;
 use mcomp_net::Endpoint;
 use mcomp_snapshot::{create, snapshotter_status};
-use mcomp_wire::control::{self, CutEnd, CutPrepare, CutRelease, CutSwitch, Hello, RestoreBegin, RestoreEnd};
+use mcomp_wire::control::{
+    self, CutEnd, CutPrepare, CutRelease, CutSwitch, Hello, RestoreAbort, RestoreBegin, RestoreEnd,
+};
 use mcomp_wire::control::{SnapshotCollect, SnapshotCreate, features};
 use mcomp_wire::{AtomicOp, HEADER_LEN, Header, Kind, Ranges, Request, Role, Status, limits};
 use uuid::Uuid;
@@ -382,6 +384,7 @@ fn control_requests() -> Vec<(Kind, Role, Vec<u8>)> {
         (Kind::CutEnd, Role::Node, control::encode(&CutEnd { cut, failure: Some("no reason".into()) })),
         (Kind::RestoreBegin, Role::Admin, control::encode(&RestoreBegin { restore: cut })),
         (Kind::RestoreEnd, Role::Admin, control::encode(&RestoreEnd { restore: cut, config_epoch: 99 })),
+        (Kind::RestoreAbort, Role::Admin, control::encode(&RestoreAbort { restore: cut })),
     ]
 }
 
@@ -745,6 +748,8 @@ fn an_epoch_at_the_end_of_all_numbers_does_not_end_the_restores() {
         let answer = peer.ask(Kind::RestoreEnd as u8, 3, &end);
         assert_eq!(answer.status(), Status::Malformed, "{answer:?}");
     }
+    let write = body(&Request::Write { addr: 0, data: b"half" });
+    assert_eq!(peer.ask(Kind::Write as u8, 4, &write).status(), Status::Ok);
     drop(peer);
     // The memory stays closed until a restore goes through, and one does.
     cluster.exits(75, &["read", "0", "4"]);

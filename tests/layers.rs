@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("client", &["wire", "config", "shm", "net"]),
     ("snapshot", &["wire", "config", "shm", "net", "client"]),
     ("cli", &["wire", "config", "shm", "net", "server", "client", "snapshot"]),
+    ("bench", &["wire", "config", "shm", "net", "client"]),
 ];
 
 #[test]

@@ -42,3 +42,15 @@ mod limits;
 
 /// Every command of the README does what it says.
 mod readme;
+
+/// Every exit code, flag, stream and number of the command line is as the contract says.
+mod contract;
+
+/// Every op of the shell and every way to get it wrong, and the shell goes on.
+mod shell;
+
+/// All processes of a cluster as one command: they start together, end together, and leave nothing.
+mod up;
+
+/// The bench counts what it says it counts, and touches only what was offered.
+mod bench;

@@ -23,6 +23,8 @@ pub(crate) struct Globals {
     pub(crate) json: bool,
     /// The most that one request may take, when it was said.
     pub(crate) timeout: Option<Duration>,
+    /// Whether servers of this machine are treated like others.
+    pub(crate) remote: bool,
     /// Whether notes and progress are left out.
     pub(crate) quiet: bool,
     /// How much is logged.
@@ -33,8 +35,8 @@ pub(crate) struct Globals {
 
 impl From<GlobalFlags> for Globals {
     fn from(flags: GlobalFlags) -> Globals {
-        let GlobalFlags { config, data, json, timeout, quiet, verbose, log_format } = flags;
-        Globals { config_path: config, data, json, timeout, quiet, verbose, log_format }
+        let GlobalFlags { config, data, json, timeout, remote, quiet, verbose, log_format } = flags;
+        Globals { config_path: config, data, json, timeout, remote, quiet, verbose, log_format }
     }
 }
 
@@ -45,6 +47,10 @@ impl Globals {
         search.overrides.data = self.data.clone();
         if let Some(timeout) = self.timeout {
             search.overrides.flags.push(("client.timeout".into(), format_duration(timeout)));
+        }
+        if self.remote {
+            let off = ["client.segment", "client.unix"].map(|key| (key.into(), "false".into()));
+            search.overrides.flags.extend(off);
         }
         Config::load(&search)
     }

@@ -60,10 +60,14 @@ fn parse_and_run() -> Exit {
     };
     let globals = Globals::from(global);
     output::logging::start(&globals);
-    match run(&globals, command) {
+    ended(globals.json, run(&globals, command))
+}
+
+fn ended(json: bool, result: anyhow::Result<Exit>) -> Exit {
+    match result {
         Ok(exit) => exit,
         Err(error) if is_reader_gone(&error) => Exit::DONE,
-        Err(error) => report(globals.json, &Verdict::of(&error)),
+        Err(error) => report(json, &Verdict::of(&error)),
     }
 }
 
@@ -84,6 +88,7 @@ fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Snapshot(args) => commands::snapshot::run(globals, &args),
         Command::Restore(args) => commands::restore::run(globals, &args),
         Command::Status => commands::status::run(globals),
+        Command::Bench(args) => commands::bench::run(globals, &args),
         Command::Config(args) => commands::config::run(globals, &args),
         Command::Shell => shell::run(globals),
         Command::Completion(args) => commands::completion::run(&args),
@@ -108,16 +113,20 @@ fn report_json(json: bool, outcome: &str, kind: &str, sentence: &str) {
 fn report_usage(error: &clap::Error) -> Exit {
     let text = error.render().to_string();
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let _ = write!(output::Stdout::lock(), "{text}");
-            return Exit::DONE;
-        }
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return ended(false, print(&text)),
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => say_plain(&text),
         _ => say(text.trim_start_matches("error: ").trim_end()),
     }
     let first_line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
     report_json(was_json_asked_for(env::args_os().skip(1)), "fail", "usage", first_line);
     Exit::USAGE
+}
+
+fn print(text: &str) -> anyhow::Result<Exit> {
+    let mut stdout = output::Stdout::lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(Exit::DONE)
 }
 
 /// Whether `--json` stands on a command line, also on one that cannot be parsed.

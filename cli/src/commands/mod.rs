@@ -2,6 +2,7 @@
 //! library, and prints.
 
 pub(crate) mod atomic;
+pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod completion;
 pub(crate) mod config;

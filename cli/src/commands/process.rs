@@ -63,7 +63,7 @@ pub(crate) fn own_id(config: &Config, said: Option<u32>) -> Result<u32, ConfigEr
 /// Says that the process serves. One whose stdout nobody reads serves all the same.
 pub(crate) fn say_ready(globals: &Globals, text: &str, fields: &impl Serialize) {
     let _ = match globals.json {
-        true => output::json(fields),
+        true => output::json(&output::Done::with(fields)),
         false => output::line(text),
     };
 }

@@ -43,8 +43,9 @@ pub(crate) enum Format {
     Text,
 }
 
-/// `mcomp write`.
+/// `mcomp write`. A required group would stand before the address in the usage line.
 #[derive(Args, Debug)]
+#[command(override_usage = "mcomp write [OPTIONS] <ADDR> <DATA|--hex <HEX>|--file <FILE>>")]
 #[command(after_help = "\
 A source whose length is known is checked against the memory before its first byte is sent.
 

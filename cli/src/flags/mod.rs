@@ -7,6 +7,7 @@
 //!
 //! Leaves out what takes the configuration to know, such as whether an address exists.
 
+mod bench;
 mod data;
 mod process;
 mod snapshot;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use bench::BenchArgs;
 pub(crate) use data::{
     AddArgs, CasArgs, CompareArgs, CopyArgs, FillArgs, Format, ReadArgs, Source, SwapArgs, WriteArgs,
 };
@@ -63,6 +65,9 @@ pub(crate) struct GlobalFlags {
     /// The most that one request may take, such as 500ms or 5s
     #[arg(long, global = true, value_name = "DURATION", value_parser = value::timeout)]
     pub(crate) timeout: Option<Duration>,
+    /// Talk to every server over TCP, as if it were on another machine
+    #[arg(long, global = true)]
+    pub(crate) remote: bool,
     /// Print errors only
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
@@ -117,6 +122,8 @@ pub(crate) enum Command {
     /// Show what every server and snapshot process is doing
     #[command(after_help = STATUS_EXAMPLES)]
     Status,
+    /// Measure latency and throughput of a running cluster
+    Bench(BenchArgs),
     /// Check or show the configuration
     Config(ConfigArgs),
     /// Take requests as JSON, one a line, and answer each with one line of JSON

@@ -17,7 +17,7 @@ impl fmt::Display for ReaderGone {
 
 impl std::error::Error for ReaderGone {}
 
-/// Standard output, held until it is dropped.
+/// Standard output, held until it is dropped. Its errors name it.
 #[derive(Debug)]
 pub(crate) struct Stdout(StdoutLock<'static>);
 
@@ -44,7 +44,9 @@ impl Write for Stdout {
 fn mark(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::BrokenPipe => io::Error::new(io::ErrorKind::BrokenPipe, ReaderGone),
-        _ => error,
+        // Its callers try again.
+        io::ErrorKind::Interrupted => error,
+        kind => io::Error::new(kind, format!("cannot write to stdout: {error}")),
     }
 }
 

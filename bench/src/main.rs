@@ -1,0 +1,176 @@
+//! `mcomp-bench`: mcomp measured beside the raw limits of this machine and its peers, in one run.
+//!
+//! All systems of a case are measured in turn, round after round, on the same cores, so that what
+//! disturbs the machine disturbs all of them. Absolute figures of a shared machine are noise; ratios
+//! inside one run are not. Peers are measured when they are on the PATH.
+//!
+//! It starts every server itself, on loopback addresses of its own, and ends and removes all of them.
+//! It does not judge snapshots, does not speak to other machines, and changes nothing that it has not
+//! made; running clusters are not touched.
+
+mod bench;
+mod case;
+mod idle;
+mod machine;
+mod mcomp;
+mod measure;
+mod memcached;
+mod memory;
+mod peer;
+mod placement;
+mod process;
+mod raw;
+mod raw_server;
+mod redis;
+mod report;
+mod result;
+mod scratch;
+mod script;
+mod socket;
+mod sockets;
+mod start;
+mod stream;
+mod table;
+mod target;
+mod usage;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bench::{Bench, Settings};
+use clap::{Args, Parser, Subcommand};
+use machine::Machine;
+use report::Report;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket::Address;
+
+/// Measures mcomp beside the raw limits of this machine and its peers
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "\
+Examples:
+  mcomp-bench peers
+  mcomp-bench peers --quick --only trip/
+  mcomp-bench peers --only trip/get-8B --system mcomp --rounds 1 --window-ms 20000   (for a profiler)"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Measure everything side by side
+    Peers(PeersArgs),
+    /// The raw limit as a server of its own
+    #[command(hide = true)]
+    RawServer {
+        #[arg(long, value_name = "ADDRESS")]
+        tcp: Vec<SocketAddr>,
+        #[arg(long, value_name = "NAME")]
+        unix: Vec<String>,
+        #[arg(long, value_name = "BYTES")]
+        buffer_bytes: Option<usize>,
+    },
+    /// Become a program that ends with its parent
+    #[command(hide = true)]
+    Tether {
+        parent: u32,
+        program: PathBuf,
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+}
+
+/// `mcomp-bench peers`.
+#[derive(Args, Debug)]
+struct PeersArgs {
+    /// How often each system is measured in each case
+    #[arg(long, value_name = "COUNT", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: u32,
+    /// How long each time, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=600_000))]
+    window_ms: u64,
+    /// A look in a minute or two: 3 rounds of 50 ms, and a quarter of the memory
+    #[arg(long, conflicts_with_all = ["rounds", "window_ms"])]
+    quick: bool,
+    /// Only cases whose name contains this, such as trip/get-8B
+    #[arg(long, value_name = "CASE")]
+    only: Option<String>,
+    /// Only systems whose name contains this, and the raw ones
+    #[arg(long, value_name = "SYSTEM")]
+    system: Option<String>,
+    /// Write everything to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Replace the part of this file between the marker lines, or make the file
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+}
+
+impl PeersArgs {
+    fn settings(&self) -> Settings {
+        let (rounds, window_ms) = if self.quick { (3, 50) } else { (self.rounds, self.window_ms) };
+        Settings {
+            rounds: rounds as usize,
+            window: Duration::from_millis(window_ms),
+            only: self.only.clone(),
+            system: self.system.clone(),
+            large_bytes: if self.quick { 256 << 20 } else { 1 << 30 },
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Peers(args) => peers(&args),
+        Command::RawServer { tcp, unix, buffer_bytes } => {
+            let addresses: Vec<Address> =
+                tcp.into_iter().map(Address::Tcp).chain(unix.into_iter().map(Address::Abstract)).collect();
+            raw_server::run(&addresses, buffer_bytes).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Tether { parent, program, args } => {
+            process::tether(parent, &program, &args).map(|()| ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("mcomp-bench: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn peers(args: &PeersArgs) -> anyhow::Result<ExitCode> {
+    raise_open_files();
+    let mut bench = Bench::new(args.settings())?;
+    let machine = Machine::found(bench.cores.count());
+    // The client's memory is measured first, while this process is small.
+    stream::run(&mut bench)?;
+    sockets::run(&mut bench)?;
+    memory::run(&mut bench)?;
+    idle::run(&mut bench)?;
+    start::run(&mut bench)?;
+    if bench.results.is_empty() {
+        let groups = case::Group::ALL.map(case::Group::word).join("/, ");
+        anyhow::bail!("no case contains {:?}: they begin with {groups}/, and a run prints their names", args.only);
+    }
+    let report = Report::new(machine, bench);
+    println!("{}", report.text());
+    if let Some(path) = &args.markdown {
+        report.write_markdown(path)?;
+    }
+    if let Some(path) = &args.json {
+        report.write_json(path)?;
+    }
+    report.failures.iter().for_each(|failure| eprintln!("failed: {failure}"));
+    Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The idle connections need more than the usual soft limit, here and in the servers, which inherit it.
+fn raise_open_files() {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    // If it cannot be raised, the case that needs it fails and says so.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+}

@@ -50,6 +50,11 @@ impl<'a> Ask<'a> {
         (HEADER_LEN + body, HEADER_LEN + self.answer_len)
     }
 
+    /// Bytes of its answer's body; of a batch's, if nothing in it is refused.
+    pub(crate) fn answer_len(&self) -> usize {
+        self.answer_len
+    }
+
     /// Whether an answer's body may be this long.
     pub(crate) fn expects(&self, answer_len: usize) -> bool {
         self.kind == Kind::Batch || answer_len == self.answer_len

@@ -110,12 +110,14 @@ impl<'a> Batch<'a> {
     /// Sends everything and waits for it. One result per item, in the order in which they were added.
     /// An item that is refused before it is sent leaves the others alone.
     pub fn run(self) -> Vec<Result<BatchOutcome, Error>> {
+        // Without an era, no item is prepared either.
+        let era = self.cluster.era().unwrap_or_default();
         let mut items: Vec<Progress> =
             self.items.iter().map(|item| Progress::new(item.prepare(self.cluster))).collect();
         let plan = self.plan(&mut items);
         let (mut lanes, mut frames_of) = (Vec::new(), Vec::new());
         for (server, frames) in &plan {
-            match self.cluster.note(self.cluster.checkout(*server)) {
+            match self.cluster.note(era, self.cluster.checkout(*server, era)) {
                 Ok(lease) => {
                     lanes
                         .push(Lane::new(lease, frames.iter().zip(0..).map(|(frame, tag)| frame.ask(tag, &self.items))));
@@ -125,14 +127,14 @@ impl<'a> Batch<'a> {
             }
         }
         let mut answered: Vec<_> = frames_of.iter().map(|frames| vec![false; frames.len()]).collect();
-        drive(&mut lanes, OnFailure::GoOn, &mut |lane, tag, body| {
+        drive(&mut lanes, OnFailure::GoOn, &mut |lane: usize, tag: u64, body: &[u8]| {
             let frame = &frames_of[lane][tag as usize];
             let peer = self.cluster.pool(frame.server()).peer();
             frame.take(body, &self.items, &mut items, peer)?;
             answered[lane][tag as usize] = true;
             Ok(())
         });
-        self.cluster.note_failures(&lanes);
+        self.cluster.note_failures(era, &lanes);
         for ((lane, frames), answered) in lanes.iter().zip(frames_of).zip(answered) {
             let unanswered = frames.iter().zip(0..).zip(answered).filter(|(_, answered)| !answered);
             for ((frame, index), _) in unanswered {

@@ -4,14 +4,15 @@
 //! in files of their own, all on [`Cluster`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use mcomp_config::Config;
 use mcomp_wire::{Piece, Range, Request, Space, limits};
 
 use crate::ask::Ask;
+use crate::era::Eras;
 use crate::lane::Lane;
 use crate::pool::{Lease, Pool};
+use crate::sink::Sink;
 use crate::transfer::{OnFailure, drive, single, verdict};
 use crate::{Error, Options};
 
@@ -20,9 +21,6 @@ use crate::{Error, Options};
 pub(crate) const PIECE: u64 = 256 << 10;
 
 const _: () = assert!(PIECE <= limits::MAX_PAYLOAD as u64);
-
-/// No server has said that the memory was restored.
-const NOT_FENCED: u32 = u32::MAX;
 
 /// One address space over all servers. Clones share their connections; every method may be called
 /// from many threads at once.
@@ -43,15 +41,15 @@ const NOT_FENCED: u32 = u32::MAX;
 #[derive(Clone, Debug)]
 pub struct Cluster {
     inner: Arc<Inner>,
+    /// The era that the calls on it live in, where several of them are steps of one.
+    bound: Option<u32>,
 }
 
 #[derive(Debug)]
 struct Inner {
     space: Space,
     pools: Vec<Pool>,
-    /// The server that said that the memory was restored, or [`NOT_FENCED`]. Relaxed: it orders
-    /// nothing, and the servers refuse what slips past it.
-    fenced_by: AtomicU32,
+    eras: Eras,
 }
 
 /// A cluster is shared between threads.
@@ -73,16 +71,15 @@ impl Cluster {
         let space = options.space;
         let options = Arc::new(options);
         let pools = (0..space.n()).map(|server| Pool::new(server, Arc::clone(&options))).collect();
-        let fenced_by = AtomicU32::new(NOT_FENCED);
-        Ok(Cluster { inner: Arc::new(Inner { space, pools, fenced_by }) })
+        Ok(Cluster { inner: Arc::new(Inner { space, pools, eras: Eras::new() }), bound: None })
     }
 
     /// Starts over after [`Error::Fenced`]: closes idle connections, closes the others when their
-    /// calls are done, and takes the memory as it is now. A call that is under way does not go on over
-    /// a new connection: if its own breaks, it fails.
+    /// calls are done, and takes the memory as it is now. A call that is under way does not go on in it:
+    /// what it still has to do fails with [`Error::Reconnected`].
     pub fn reconnect(&self) {
-        self.inner.pools.iter().for_each(Pool::renew);
-        self.inner.fenced_by.store(NOT_FENCED, Ordering::Relaxed);
+        let era = self.inner.eras.begin();
+        self.inner.pools.iter().for_each(|pool| pool.renew(era));
     }
 
     /// Bytes per server and number of servers.
@@ -150,19 +147,28 @@ impl Cluster {
 
     /// Turns a claim into a range, unless the memory behind it is another now.
     pub(crate) fn range_of(&self, addr: u64, len: u64) -> Result<Range, Error> {
-        self.check_fence()?;
+        self.era()?;
         Ok(self.inner.space.check(addr, len)?)
     }
 
-    /// Refuses to go on after a restore.
-    pub(crate) fn check_fence(&self) -> Result<(), Error> {
-        match self.inner.fenced_by.load(Ordering::Relaxed) {
-            NOT_FENCED => Ok(()),
-            server => {
-                let peer = self.pool(server).peer();
-                Err(Error::Fenced { server, address: peer.address.clone() })
-            }
-        }
+    /// The era that a call lives in which begins now. Refuses to go on after a restore.
+    pub(crate) fn era(&self) -> Result<u32, Error> {
+        let era = self.inner.eras.current().map_err(|server| {
+            let address = self.pool(server).peer().address.clone();
+            Error::Fenced { server, address }
+        })?;
+        if self.bound.is_some_and(|bound| bound != era) { Err(Error::Reconnected) } else { Ok(era) }
+    }
+
+    /// A handle for the steps of one call: none of them happens in another era than the others.
+    pub(crate) fn bound(&self) -> Result<Cluster, Error> {
+        let bound = Some(self.era()?);
+        Ok(Cluster { inner: Arc::clone(&self.inner), bound })
+    }
+
+    /// Refuses what was learned in `era` if there is another now.
+    pub(crate) fn check_era(&self, era: u32) -> Result<(), Error> {
+        if self.inner.eras.is_still(era) { Ok(()) } else { Err(Error::Reconnected) }
     }
 
     /// The connections to one server.
@@ -181,9 +187,9 @@ impl Cluster {
     /// Borrows a connection to a server. All servers come out of a restore with one epoch; so when a server
     /// that was not talked to before has another one than those that were, they are asked whether there was a
     /// restore since. A server with new memory differs, too, and is nothing to worry about.
-    pub(crate) fn checkout(&self, server: u32) -> Result<Lease<'_>, Error> {
+    pub(crate) fn checkout(&self, server: u32, era: u32) -> Result<Lease<'_>, Error> {
         let pool = self.pool(server);
-        let lease = pool.checkout()?;
+        let lease = pool.checkout(era)?;
         if !pool.is_proven() {
             let epoch = lease.welcome().config_epoch;
             for other in &self.inner.pools {
@@ -203,8 +209,20 @@ impl Cluster {
         ask: Ask<'_>,
         take: impl FnOnce(&[u8]) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let answer = self.checkout(server).and_then(|lease| single(lease, ask, take));
-        self.note(answer)
+        let (mut take, mut taken) = (Some(take), None);
+        self.ask_for(server, ask, &mut |_, _, body: &[u8]| {
+            let take = take.take().expect("one request has one answer");
+            taken = Some(take(body)?);
+            Ok(())
+        })?;
+        Ok(taken.expect("what was answered was delivered"))
+    }
+
+    /// One request to one server, whose answer goes to `sink`.
+    pub(crate) fn ask_for(&self, server: u32, ask: Ask<'_>, sink: &mut impl Sink) -> Result<(), Error> {
+        let era = self.era()?;
+        let answer = self.checkout(server, era).and_then(|lease| single(lease, ask, sink));
+        self.note(era, answer)
     }
 
     /// One request for each piece of a range, to all servers side by side.
@@ -227,39 +245,40 @@ impl Cluster {
             let of_server = space.check(share.addr, share.len).expect("a piece of a range lies inside its space");
             (share.server, of_server.pieces(max).map(&make))
         });
-        self.run(shares, &mut |_, tag, body| deliver(tag, body))
+        self.run(shares, &mut |_, tag, body: &[u8]| deliver(tag, body))
     }
 
     /// Drives one lane for each share. The shares come in rising order of server.
     pub(crate) fn run<'a, W: Iterator<Item = Ask<'a>>>(
         &self,
         shares: impl Iterator<Item = (u32, W)>,
-        deliver: &mut impl FnMut(usize, u64, &[u8]) -> Result<(), Error>,
+        sink: &mut impl Sink,
     ) -> Result<(), Error> {
+        let era = self.era()?;
         // All connections first: a server that is down is found out before anything is sent.
         let lanes: Result<Vec<_>, Error> =
-            shares.map(|(server, work)| Ok(Lane::new(self.checkout(server)?, work))).collect();
-        let mut lanes = self.note(lanes)?;
-        drive(&mut lanes, OnFailure::StopAll, deliver);
-        self.note_failures(&lanes);
+            shares.map(|(server, work)| Ok(Lane::new(self.checkout(server, era)?, work))).collect();
+        let mut lanes = self.note(era, lanes)?;
+        drive(&mut lanes, OnFailure::StopAll, sink);
+        self.note_failures(era, &lanes);
         verdict(&lanes)
     }
 
     /// Remembers that the memory was restored, if that is what a lane failed of.
-    pub(crate) fn note_failures<'a, W: Iterator<Item = Ask<'a>>>(&self, lanes: &[Lane<'_, 'a, W>]) {
+    pub(crate) fn note_failures<'a, W: Iterator<Item = Ask<'a>>>(&self, era: u32, lanes: &[Lane<'_, 'a, W>]) {
         for failure in lanes.iter().filter_map(Lane::failure) {
-            self.note_failure(failure);
+            self.note_failure(era, failure);
         }
     }
 
     /// Remembers that the memory was restored, if that is what a call failed of.
-    pub(crate) fn note<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
-        result.inspect_err(|error| self.note_failure(error))
+    pub(crate) fn note<T>(&self, era: u32, result: Result<T, Error>) -> Result<T, Error> {
+        result.inspect_err(|error| self.note_failure(era, error))
     }
 
-    fn note_failure(&self, error: &Error) {
+    fn note_failure(&self, era: u32, error: &Error) {
         if let Error::Fenced { server, .. } = error {
-            self.inner.fenced_by.store(*server, Ordering::Relaxed);
+            self.inner.eras.end(era, *server);
         }
     }
 }

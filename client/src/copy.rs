@@ -14,11 +14,12 @@ impl Cluster {
     /// not, as long as nobody else writes there. Inside one server the bytes stay there; between two
     /// they pass through this process, at most 4 MiB at a time.
     pub fn copy(&self, from: u64, to: u64, len: u64) -> Result<(), Error> {
-        self.range_of(from, len)?;
-        self.range_of(to, len)?;
+        let bound = self.bound()?;
+        bound.range_of(from, len)?;
+        bound.range_of(to, len)?;
         let mut done = false;
         for step in steps(self.space().k(), from, to, len) {
-            let copied = self.copy_step(step);
+            let copied = bound.copy_step(step);
             copied
                 .map_err(|error| if done { self.pool(self.server_of(step.to)).peer().in_part(error) } else { error })?;
             done = true;

@@ -87,6 +87,12 @@ pub enum Error {
         /// Its address.
         address: String,
     },
+    /// [`Cluster::reconnect`] was called while the call was under way, and it does not go on in the memory as it is
+    /// now. Begin it again, if it still makes sense.
+    ///
+    /// [`Cluster::reconnect`]: crate::Cluster::reconnect
+    #[error("the cluster was reconnected while this call was under way, which was meant for the memory before")]
+    Reconnected,
     /// A cap of the server is reached. Try again a little later; the call had no effect.
     #[error("server {server} at {address} is busy: {message}")]
     Busy {
@@ -200,7 +206,7 @@ impl Error {
             Error::Unavailable { .. } => "unavailable",
             Error::Timeout { .. } => "timeout",
             Error::Unknown { .. } => "unknown",
-            Error::Fenced { .. } => "fenced",
+            Error::Fenced { .. } | Error::Reconnected => "fenced",
             Error::Busy { .. } => "busy",
             Error::Restoring { .. } => "restoring",
             Error::Torn { .. } => "torn",
@@ -229,7 +235,7 @@ impl Error {
             Error::Torn { .. } | Error::Corrupt { .. } => 65,
             Error::Unavailable { .. } => 69,
             Error::Io { .. } => 74,
-            Error::Fenced { .. } | Error::Busy { .. } | Error::Restoring { .. } => 75,
+            Error::Fenced { .. } | Error::Reconnected | Error::Busy { .. } | Error::Restoring { .. } => 75,
             Error::Protocol { .. } | Error::WrongCluster { .. } => 76,
             Error::Denied { .. } => 77,
             Error::Options(_) => 78,

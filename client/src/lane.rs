@@ -14,6 +14,7 @@ use mcomp_net::CallError;
 use crate::Error;
 use crate::ask::Ask;
 use crate::pool::{Lease, Pool, Reopen};
+use crate::sink::Sink;
 use crate::window::Window;
 
 /// Bytes sent to one server before the next one gets its turn.
@@ -184,16 +185,17 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
     }
 
     /// Waits for one answer and hands it on.
-    pub(crate) fn take_one(&mut self, deliver: impl FnOnce(u64, &[u8]) -> Result<(), Error>) {
+    pub(crate) fn take_one(&mut self, index: usize, sink: &mut impl Sink) {
         let deadline = self.deadline();
         let Some(first) = self.flight.front() else { return };
-        match self.lease.receive(first.id, first.ask.kind, deadline) {
+        match self.lease.receive_for(first.id, &first.ask, deadline, sink) {
             Ok(received) => {
                 let ask = self.landed();
                 self.effects |= ask.modifies;
+                let Some(received) = received else { return };
                 let body = checked(self.pool(), &ask, self.lease.body(&received));
-                if let Err(error) = body.and_then(|body| deliver(ask.tag, body)) {
-                    self.end_with(error);
+                if let Err(error) = body.and_then(|body| sink.deliver(index, ask.tag, body)) {
+                    self.end_unread(error, ask.modifies);
                 }
             }
             Err(CallError::Refused { status, message }) if !self.lease.is_broken() => {
@@ -219,6 +221,16 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
         (self.attempts, self.broken_since) = (0, None);
         self.progress = Instant::now();
         flying.ask
+    }
+
+    /// Ends with an answer that cannot be read. What was asked may have been done, which outweighs
+    /// whatever ended the lane before.
+    fn end_unread(&mut self, error: Error, modifies: bool) {
+        if !modifies {
+            return self.end_with(error);
+        }
+        self.failure = None;
+        self.end_with(self.pool().peer().unknown(error.to_string()));
     }
 
     /// Remembers the first failure and sends nothing new.

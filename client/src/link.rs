@@ -12,6 +12,7 @@ use mcomp_wire::{Header, Kind, Status, flags};
 use uuid::Uuid;
 
 use crate::ask::Ask;
+use crate::sink::Sink;
 
 /// Small frames are gathered up to this many bytes before they are sent.
 const OUTBOX: usize = 64 << 10;
@@ -112,6 +113,33 @@ impl Link {
         self.wait_at_most(deadline.saturating_duration_since(Instant::now()))?;
         let received = self.connection.receive_any(deadline);
         let received = self.note(received)?;
+        self.judge(received, id, kind)
+    }
+
+    /// As [`Link::receive`]. A body for which the sink has room goes there, and there is nothing to return.
+    pub(crate) fn receive_for(
+        &mut self,
+        id: u64,
+        ask: &Ask<'_>,
+        deadline: Instant,
+        sink: &mut impl Sink,
+    ) -> Result<Option<Received>, CallError> {
+        let Some(target) = sink.room(ask.tag, ask.answer_len()) else {
+            return self.receive(id, ask.kind, deadline).map(Some);
+        };
+        self.wait_at_most(deadline.saturating_duration_since(Instant::now()))?;
+        let received = self.connection.receive_into(deadline, id, ask.kind, target);
+        match self.note(received)? {
+            Some(received) => self.judge(received, id, ask.kind).map(Some),
+            None => {
+                self.unanswered -= 1;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether a frame is the good answer to request `id`.
+    fn judge(&mut self, received: Received, id: u64, kind: Kind) -> Result<Received, CallError> {
         let header = received.header;
         // An error frame closes the connection behind it, whatever it was about.
         let is_error = header.kind == Kind::Error as u8;
@@ -133,6 +161,14 @@ impl Link {
     /// The body of the answer received last.
     pub(crate) fn body(&self, received: &Received) -> &[u8] {
         self.connection.body(received)
+    }
+
+    /// One request whose answer's body does not matter.
+    pub(crate) fn call(&mut self, ask: &Ask<'_>, deadline: Instant) -> Result<(), CallError> {
+        let id = self.next_id();
+        self.send(id, ask)?;
+        self.flush()?;
+        self.receive(id, ask.kind, deadline).map(drop)
     }
 
     /// One control request and its answer.
@@ -187,8 +223,9 @@ impl Link {
 
     /// Sets the socket's own timeout, when it is far from what is wanted: that costs system calls.
     fn wait_at_most(&mut self, left: Duration) -> Result<(), CallError> {
+        // A wait that is a little long is no harm; one that is too short would end a call before its time.
         let slack = self.socket_timeout / 4;
-        if left + slack < self.socket_timeout || left > self.socket_timeout + slack {
+        if left + slack < self.socket_timeout || left > self.socket_timeout {
             let set = self.connection.set_request_timeout(left).map_err(CallError::Lost);
             self.note(set)?;
             // A zero would make every wait differ from it by more than its quarter.

@@ -14,10 +14,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, is_local, is_loopback, unix_name};
 use mcomp_wire::control::{Hello, features};
-use mcomp_wire::{BLOCK_SIZE, Status};
+use mcomp_wire::{BLOCK_SIZE, Request, Status};
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
+use crate::ask::Ask;
 use crate::link::Link;
 use crate::local::{Found, Local, Offer};
 use crate::peer::Peer;
@@ -32,7 +33,7 @@ pub(crate) struct Pool {
     near: OnceLock<bool>,
     /// The server's segment, if it is read without asking the server.
     local: ArcSwapOption<Local>,
-    /// Whether this generation's epoch was held against that of the other servers. Changed under the lock of
+    /// Whether this era's epoch was held against that of the other servers. Changed under the lock of
     /// `state`; acquire and release, because who sees it set has read nothing older than the epochs compared.
     proven: AtomicBool,
     /// Whether `state` holds an offer: so that a read need not take the lock to learn that there is none. Relaxed:
@@ -50,9 +51,9 @@ pub(crate) struct Pool {
 struct State {
     idle: Vec<Link>,
     open: usize,
-    /// Links of an older generation are not taken back.
-    generation: u64,
-    /// The config epoch of the first handshake of this generation.
+    /// Links of an older era are not taken back.
+    era: u32,
+    /// The config epoch of the first handshake of this era.
     epoch: Option<u64>,
     /// What the last handshake said about a segment of this machine, until a read tries it.
     offer: Option<Offer>,
@@ -62,7 +63,7 @@ struct State {
 #[derive(Debug)]
 pub(crate) struct Lease<'p> {
     pool: &'p Pool,
-    generation: u64,
+    era: u32,
     /// Taken only by `drop`.
     link: Option<Link>,
 }
@@ -94,22 +95,22 @@ impl Pool {
         self.options.timeout
     }
 
-    /// Borrows a link: the one used last, or a new one, or the next that is given back.
-    pub(crate) fn checkout(&self) -> Result<Lease<'_>, Error> {
+    /// Borrows a link for a call of `era`: the one used last, or a new one, or the next that is given back.
+    pub(crate) fn checkout(&self, era: u32) -> Result<Lease<'_>, Error> {
+        // Who began the era may not have come here yet.
+        self.renew(era);
         loop {
-            let (link, generation) = self.idle_or_room()?;
-            let mut lease = Lease { pool: self, generation, link };
+            let link = self.idle_or_room(era)?;
+            let mut lease = Lease { pool: self, era, link };
             match &lease.link {
                 Some(link) if !link.is_stale() => return Ok(lease),
                 Some(_) => lease.break_off(),
                 None => {
                     let session = Uuid::new_v4();
                     let connection = self.connect(session).map_err(|error| self.unreached(error))?;
-                    // Nothing was sent on it: a call that starts while the cluster is reconnected starts over.
-                    if self.is_current(&connection, generation)? {
-                        lease.link = Some(Link::new(connection, session, self.options.timeout));
-                        return Ok(lease);
-                    }
+                    self.admit(&connection, era)?;
+                    lease.link = Some(Link::new(connection, session, self.options.timeout));
+                    return Ok(lease);
                 }
             }
         }
@@ -123,22 +124,30 @@ impl Pool {
     /// Notes that the epoch of `lease` agrees with what was learned from the other servers before.
     pub(crate) fn set_proven(&self, lease: &Lease<'_>) {
         let state = self.state.lock();
-        if state.generation == lease.generation {
+        if state.era == lease.era {
             self.proven.store(true, Ordering::Release);
         }
     }
 
-    /// The epoch of this generation's connections, if there were any.
+    /// The epoch of this era's connections, if there were any.
     pub(crate) fn epoch(&self) -> Option<u64> {
         self.state.lock().epoch
     }
 
-    /// Fails if the server has another epoch now than `epoch`.
+    /// Fails unless the server serves the memory of `epoch`. It is asked by a request for no bytes: at the
+    /// end of a restore a server is greeted with its old epoch, and closed, while others are open again.
     pub(crate) fn check_epoch(&self, epoch: u64) -> Result<(), Error> {
-        let link = self.dedicated()?;
-        let now = link.welcome().config_epoch;
+        let mut link = self.dedicated()?;
+        let answer = if link.welcome().config_epoch == epoch {
+            let addr = u64::from(self.peer.server) * self.options.space.k();
+            let ask = Ask::new(0, Request::Read { addr, len: 0 });
+            let answer = link.call(&ask, Instant::now() + self.options.timeout);
+            answer.map_err(|error| self.peer.unanswered(error, false, self.options.timeout))
+        } else {
+            Err(self.peer.refused(Status::Fenced, String::new()))
+        };
         link.close();
-        if now == epoch { Ok(()) } else { Err(self.peer.refused(Status::Fenced, String::new())) }
+        answer
     }
 
     /// A link of the caller's own, outside the pool and its cap.
@@ -174,31 +183,35 @@ impl Pool {
         if !self.offered.load(Ordering::Relaxed) || !self.is_proven() {
             return false;
         }
-        let Some((offer, generation)) = self.take_offer() else { return false };
+        let Some((offer, era)) = self.take_offer() else { return false };
         let options = &*self.options;
         let Some(attached) = Local::attach(offer, &options.cluster, self.peer.server, options.space) else {
             return false;
         };
         let state = self.state.lock();
-        // A segment of an older generation would outlive the epoch that the generation lives in.
-        let is_current = state.generation == generation;
+        // A segment of an older era would outlive the epoch that the era lives in.
+        let is_current = state.era == era;
         if is_current {
             self.local.store(Some(Arc::new(attached)));
         }
         is_current
     }
 
-    fn take_offer(&self) -> Option<(Offer, u64)> {
+    fn take_offer(&self) -> Option<(Offer, u32)> {
         let mut state = self.state.lock();
         self.offered.store(false, Ordering::Relaxed);
-        Some((state.offer.take()?, state.generation))
+        Some((state.offer.take()?, state.era))
     }
 
-    /// Closes what is idle, and everything else when it is given back. Forgets the config epoch.
-    pub(crate) fn renew(&self) {
+    /// Makes sure that it lives in `era` or a later one: if it did not, closes what is idle, and everything else
+    /// when it is given back, and forgets the config epoch.
+    pub(crate) fn renew(&self, era: u32) {
         let (idle, offer, local) = {
             let mut state = self.state.lock();
-            state.generation += 1;
+            if !is_after(era, state.era) {
+                return;
+            }
+            state.era = era;
             state.epoch = None;
             self.proven.store(false, Ordering::Release);
             state.open -= state.idle.len();
@@ -210,18 +223,20 @@ impl Pool {
         idle.into_iter().for_each(|link| link.close());
     }
 
-    /// An idle link, or none and the right to open one.
-    fn idle_or_room(&self) -> Result<(Option<Link>, u64), Error> {
+    /// An idle link of `era`, or none and the right to open one.
+    fn idle_or_room(&self, era: u32) -> Result<Option<Link>, Error> {
         let mut deadline = None;
         let mut state = self.state.lock();
         loop {
-            let generation = state.generation;
+            if state.era != era {
+                return Err(Error::Reconnected);
+            }
             if let Some(link) = state.idle.pop() {
-                return Ok((Some(link), generation));
+                return Ok(Some(link));
             }
             if state.open < self.options.max_connections {
                 state.open += 1;
-                return Ok((None, generation));
+                return Ok(None);
             }
             let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.options.timeout);
             if self.freed.wait_until(&mut state, deadline).timed_out() {
@@ -231,16 +246,16 @@ impl Pool {
         }
     }
 
-    /// Whether a new connection is of this generation still. Refuses one that leads to memory of another
-    /// epoch than the generation's other connections. Notes what it offers.
-    fn is_current(&self, connection: &Connection, generation: u64) -> Result<bool, Error> {
+    /// Refuses a new connection that leads to memory of another epoch than the era's other connections, and all if
+    /// the era is over. Notes what it offers.
+    fn admit(&self, connection: &Connection, era: u32) -> Result<(), Error> {
         let welcome = &connection.greeting().welcome;
         let epoch = welcome.config_epoch;
         let wants_segment = self.options.segment && self.is_near() && self.local.load().is_none();
         let anchor = wants_segment.then(|| connection.stream().try_clone().ok()).flatten();
         let mut state = self.state.lock();
-        if state.generation != generation {
-            return Ok(false);
+        if state.era != era {
+            return Err(Error::Reconnected);
         }
         if *state.epoch.get_or_insert(epoch) != epoch {
             return Err(self.peer.refused(Status::Fenced, String::new()));
@@ -249,7 +264,7 @@ impl Pool {
             state.offer = Some(Offer { segment: welcome.segment, config_epoch: epoch, anchor });
             self.offered.store(true, Ordering::Relaxed);
         }
-        Ok(true)
+        Ok(())
     }
 
     /// Connects and shakes hands: over the Unix socket when the server is on this machine and
@@ -334,11 +349,7 @@ impl<'p> Lease<'p> {
             }
             error => Reopen::Never(self.pool.unreached(error)),
         })?;
-        if !self.pool.is_current(&connection, self.generation).map_err(Reopen::Never)? {
-            // What is to be sent again was meant for the memory as it was before.
-            let reason = "the cluster was reconnected while this call was under way".to_owned();
-            return Err(Reopen::Never(self.pool.peer.refused(Status::Unavailable, reason)));
-        }
+        self.pool.admit(&connection, self.era).map_err(Reopen::Never)?;
         let timeout = self.pool.timeout();
         Ok(self.resume(connection, timeout))
     }
@@ -377,12 +388,17 @@ impl Drop for Lease<'_> {
         }
         let mut state = self.pool.state.lock();
         match link {
-            Some(link) if state.generation == self.generation => state.idle.push(link),
+            Some(link) if state.era == self.era => state.idle.push(link),
             _ => state.open -= 1,
         }
         drop(state);
         self.pool.freed.notify_one();
     }
+}
+
+/// Whether `era` is later than `other`. Their numbers go round.
+fn is_after(era: u32, other: u32) -> bool {
+    era.wrapping_sub(other).cast_signed() > 0
 }
 
 /// Whether the operating system said that no process listens there.

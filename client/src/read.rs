@@ -4,6 +4,7 @@ use mcomp_wire::{Piece, Range, Request};
 
 use crate::ask::Ask;
 use crate::cluster::{PIECE, zeros};
+use crate::sink::Into;
 use crate::{Cluster, Error};
 
 impl Cluster {
@@ -15,16 +16,14 @@ impl Cluster {
         if pieces.next().is_none() {
             return self.read_one(first, buffer);
         }
+        let era = self.era()?;
         let left = self.read_here(range, buffer);
         let shares = left.chunk_by(|a, b| a.server == b.server).map(|share| {
             let asks = share.iter().map(|piece| Ask::new(piece.addr - addr, read_of(*piece)));
             (share[0].server, asks)
         });
-        self.run(shares, &mut |_, tag, body| {
-            let at = tag as usize;
-            buffer[at..at + body.len()].copy_from_slice(body);
-            Ok(())
-        })
+        self.run(shares, &mut Into(buffer))?;
+        self.check_era(era)
     }
 
     /// The `len` bytes from `addr` on. For ranges that should not be held at once, see
@@ -54,13 +53,11 @@ impl Cluster {
     }
 
     fn read_one(&self, piece: Piece, buffer: &mut [u8]) -> Result<(), Error> {
+        let era = self.era()?;
         if self.pool(piece.server).read_here(piece.addr, buffer) {
-            return Ok(());
+            return self.check_era(era);
         }
-        self.ask(piece.server, Ask::new(0, read_of(piece)), |body| {
-            buffer.copy_from_slice(body);
-            Ok(())
-        })
+        self.ask_for(piece.server, Ask::new(0, read_of(piece)), &mut Into(buffer))
     }
 }
 

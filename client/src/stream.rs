@@ -39,8 +39,9 @@ impl Cluster {
     /// When `chunk_len` is zero.
     pub fn chunks(&self, addr: u64, len: u64, chunk_len: u64) -> Result<Chunks, Error> {
         assert!(chunk_len > 0, "a chunk holds at least one byte");
-        let rest = self.range_of(addr, len)?;
-        Ok(Chunks { cluster: self.clone(), rest, chunk_len, ahead: Vec::new(), ahead_at: 0 })
+        let cluster = self.bound()?;
+        let rest = cluster.range_of(addr, len)?;
+        Ok(Chunks { cluster, rest, chunk_len, ahead: Vec::new(), ahead_at: 0 })
     }
 
     /// Puts what `reader` gives, at most `len` bytes, at `addr`, and returns how many bytes it gave.
@@ -56,13 +57,15 @@ impl Cluster {
         len: u64,
         mut progress: impl FnMut(u64),
     ) -> Result<u64, Error> {
-        self.range_of(addr, len)?;
+        let bound = self.bound()?;
+        bound.range_of(addr, len)?;
         let what = "reading the bytes to write";
         std::thread::scope(|scope| {
             let (to_write, full) = sync_channel::<(u64, Vec<u8>)>(BUFFERS);
             let (give_back, empty) = sync_channel::<Vec<u8>>(BUFFERS);
             let lend = prime(&give_back, len);
-            let writer = scope.spawn(move || self.write_parts(&full, &give_back));
+            let bound = &bound;
+            let writer = scope.spawn(move || bound.write_parts(&full, &give_back));
             lend?;
             let (mut read, mut written) = (0, 0);
             let mut failed = Ok(());
@@ -104,11 +107,11 @@ impl Cluster {
         mut writer: impl Write,
         mut progress: impl FnMut(u64),
     ) -> Result<u64, Error> {
-        self.range_of(addr, len)?;
+        let chunks = self.chunks(addr, len, PART)?;
         let what = "writing the bytes read";
         std::thread::scope(|scope| {
             let (hand_on, parts) = sync_channel(BUFFERS - 1);
-            scope.spawn(move || self.read_parts(addr, len, &hand_on));
+            scope.spawn(move || read_parts(chunks, &hand_on));
             let mut written = 0;
             for part in parts {
                 let part: Vec<u8> = part?;
@@ -135,18 +138,17 @@ impl Cluster {
         Ok(())
     }
 
-    /// Reads parts until the range ends or nobody wants them any more.
-    fn read_parts(&self, addr: u64, len: u64, hand_on: &SyncSender<Result<Vec<u8>, Error>>) {
-        let Ok(chunks) = self.chunks(addr, len, PART) else { return };
-        for chunk in chunks {
-            if hand_on.send(chunk.map(|(_, bytes)| bytes)).is_err() {
-                return;
-            }
-        }
-    }
-
     fn in_part_at(&self, addr: u64, error: Error) -> Error {
         self.pool((addr / self.space().k()) as u32).peer().in_part(error)
+    }
+}
+
+/// Reads parts until the range ends or nobody wants them any more.
+fn read_parts(chunks: Chunks, hand_on: &SyncSender<Result<Vec<u8>, Error>>) {
+    for chunk in chunks {
+        if hand_on.send(chunk.map(|(_, bytes)| bytes)).is_err() {
+            return;
+        }
     }
 }
 

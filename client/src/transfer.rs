@@ -12,6 +12,7 @@ use crate::Error;
 use crate::ask::Ask;
 use crate::lane::{Lane, checked};
 use crate::pool::Lease;
+use crate::sink::Sink;
 
 /// What the failure of one lane means for the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +23,17 @@ pub(crate) enum OnFailure {
     GoOn,
 }
 
-/// Does the work of all lanes. `deliver` gets the lane's index, the request's tag and its answer's body;
-/// what it refuses ends the lane.
+/// Does the work of all lanes.
 pub(crate) fn drive<'a, W: Iterator<Item = Ask<'a>>>(
     lanes: &mut [Lane<'_, 'a, W>],
     on_failure: OnFailure,
-    deliver: &mut impl FnMut(usize, u64, &[u8]) -> Result<(), Error>,
+    sink: &mut impl Sink,
 ) {
     while lanes.iter().any(Lane::is_open) {
         lanes.iter_mut().for_each(Lane::send_turn);
         for (index, lane) in lanes.iter_mut().enumerate() {
             if lane.must_wait() {
-                lane.take_one(|tag, body| deliver(index, tag, body));
+                lane.take_one(index, sink);
             }
         }
         if on_failure == OnFailure::StopAll && lanes.iter().any(|lane| lane.failure().is_some()) {
@@ -53,42 +53,28 @@ pub(crate) fn verdict<'a, W: Iterator<Item = Ask<'a>>>(lanes: &[Lane<'_, 'a, W>]
 }
 
 /// One request and its answer: the hot path, without a lane. A connection that breaks is left to one.
-pub(crate) fn single<T>(
-    mut lease: Lease<'_>,
-    ask: Ask<'_>,
-    take: impl FnOnce(&[u8]) -> Result<T, Error>,
-) -> Result<T, Error> {
+pub(crate) fn single(mut lease: Lease<'_>, ask: Ask<'_>, sink: &mut impl Sink) -> Result<(), Error> {
     let pool = lease.pool();
     let id = lease.next_id();
     let mut sent = false;
     let answer = lease.send(id, &ask).and_then(|()| lease.flush()).and_then(|()| {
         sent = true;
-        lease.receive(id, ask.kind, Instant::now() + pool.timeout())
+        lease.receive_for(id, &ask, Instant::now() + pool.timeout(), sink)
     });
     match answer {
-        Ok(received) => {
-            let taken = checked(pool, &ask, lease.body(&received)).and_then(take);
+        Ok(None) => Ok(()),
+        Ok(Some(received)) => {
+            let taken = checked(pool, &ask, lease.body(&received)).and_then(|body| sink.deliver(0, ask.tag, body));
             if taken.is_err() {
                 lease.break_off();
             }
             taken.map_err(|error| if ask.modifies { pool.peer().in_part(error) } else { error })
         }
         Err(CallError::Refused { status, message }) if !lease.is_broken() => Err(pool.peer().refused(status, message)),
-        Err(error) => finish_single(Lane::mending(lease, std::iter::empty(), id, ask, sent, error), take),
+        Err(error) => {
+            let mut lanes = [Lane::mending(lease, std::iter::empty(), id, ask, sent, error)];
+            drive(&mut lanes, OnFailure::StopAll, sink);
+            verdict(&lanes)
+        }
     }
-}
-
-fn finish_single<'a, T>(
-    lane: Lane<'_, 'a, std::iter::Empty<Ask<'a>>>,
-    take: impl FnOnce(&[u8]) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let mut lanes = [lane];
-    let (mut take, mut taken) = (Some(take), None);
-    drive(&mut lanes, OnFailure::StopAll, &mut |_, _, body| {
-        let take = take.take().expect("one request has one answer");
-        taken = Some(take(body)?);
-        Ok(())
-    });
-    verdict(&lanes)?;
-    Ok(taken.expect("a lane without failure has delivered"))
 }

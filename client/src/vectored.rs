@@ -19,6 +19,7 @@ impl Cluster {
     /// # Ok(()) }
     /// ```
     pub fn read_vectored(&self, ranges: &mut [(u64, &mut [u8])]) -> Result<(), Error> {
+        let era = self.era()?;
         let checked = self.check(ranges.iter().map(|(addr, buffer)| (*addr, buffer.len() as u64)))?;
         let missing = checked
             .into_iter()
@@ -32,14 +33,15 @@ impl Cluster {
                 .map(|(frame, tag)| Ask::of_bytes(tag, Kind::ReadV, frame.list(), frame.total as usize, false));
             (*server, asks)
         });
-        self.run(shares, &mut |lane, tag, mut body| {
+        self.run(shares, &mut |lane: usize, tag: u64, mut body: &[u8]| {
             for part in &frames[lane].1[tag as usize].parts {
                 let (bytes, rest) = body.split_at(part.len as usize);
                 ranges[part.item].1[part.bytes()].copy_from_slice(bytes);
                 body = rest;
             }
             Ok(())
-        })
+        })?;
+        self.check_era(era)
     }
 
     /// Puts each slice at its address. Slices for the same server are written in the order given.
@@ -55,7 +57,7 @@ impl Cluster {
             });
             (*server, asks)
         });
-        self.run(shares, &mut |_, _, _| Ok(()))
+        self.run(shares, &mut |_, _, _: &[u8]| Ok(()))
     }
 
     /// Turns all claims into ranges, or none.

@@ -29,6 +29,8 @@ pub(crate) enum Act {
     Refuse(Status),
     /// Answer another request.
     WrongId,
+    /// Do it, and leave the answer's last byte out.
+    Short,
 }
 
 type Script = Box<dyn FnMut(&Header) -> Act + Send>;
@@ -200,6 +202,7 @@ impl Shared {
             Act::CloseAfter => None,
             Act::Silence => Some(Vec::new()),
             Act::WrongId => Some(frame(Header { request_id: header.request_id + 1, ..header }, &answer)),
+            Act::Short => Some(frame(header, answer.split_last().map_or(&[], |(_, most)| most))),
             _ => Some(frame(header, &answer)),
         }
     }

@@ -131,6 +131,68 @@ fn a_restore_is_noticed_by_a_new_connection_too() {
     assert_eq!(cluster.read_vec(0, 3).unwrap_err().kind(), "fenced");
 }
 
+/// Two servers of a block each, and their client.
+fn two() -> (Fake, Fake, Cluster) {
+    let (left, right) = (Fake::start(1), Fake::start(1));
+    let addresses = [left.options().servers[0].clone(), right.options().servers[0].clone()];
+    let mut options = Options::new("fake", Space::new(4096, 2).unwrap(), addresses);
+    options.unix = false;
+    (left, right, Cluster::with_options(options).unwrap())
+}
+
+/// At the next request of `fake`: a restore of both, and a program that starts over.
+fn restore_at(fake: &Fake, both: [&Fake; 2], cluster: &Cluster, act: Act) {
+    let (shared, cluster) = (both.map(|fake| std::sync::Arc::clone(&fake.shared)), cluster.clone());
+    let mut first = true;
+    fake.script(move |_| {
+        if !std::mem::take(&mut first) {
+            return Act::Serve;
+        }
+        shared.iter().for_each(|shared| shared.epoch.store(2, Ordering::Relaxed));
+        cluster.reconnect();
+        act
+    });
+}
+
+#[test]
+fn a_copy_does_not_carry_bytes_over_a_reconnect() {
+    let (left, right, cluster) = two();
+    cluster.write_at(0, b"old").unwrap();
+    restore_at(&left, [&left, &right], &cluster, Act::Serve);
+    let error = cluster.copy(0, 4096, 3).unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), ("fenced", Outcome::Fail), "{error}");
+    assert_eq!(cluster.read_vec(4096, 3).unwrap(), [0; 3]);
+    restore_at(&left, [&left, &right], &cluster, Act::Serve);
+    let mut found = Vec::new();
+    let error = cluster.copy_to(0, 8192, &mut found, |_| {}).unwrap_err();
+    assert_eq!(error.kind(), "fenced", "half of one memory and half of another: {error}");
+}
+
+#[test]
+fn a_call_from_before_a_reconnect_says_nothing_of_the_time_after() {
+    let (left, right, cluster) = two();
+    cluster.write_at(0, b"old").unwrap();
+    restore_at(&left, [&left, &right], &cluster, Act::Refuse(Status::Fenced));
+    assert_eq!(cluster.write_at(0, b"stale").unwrap_err().kind(), "fenced");
+    assert_eq!(cluster.read_vec(0, 3).unwrap(), b"old", "the program has started over already");
+}
+
+#[test]
+fn a_new_server_is_not_trusted_at_the_end_of_a_restore() {
+    let (left, right, cluster) = two();
+    cluster.read_vec(4096, 3).unwrap();
+    // The left one is open again under the new epoch; the right one will be the next.
+    left.shared.epoch.store(2, Ordering::Relaxed);
+    right.script(|_| Act::Refuse(Status::Restoring));
+    let error = cluster.write_at(0, b"stale").unwrap_err();
+    assert_eq!((error.kind(), error.outcome()), ("restoring", Outcome::Fail));
+    right.script(|_| Act::Serve);
+    right.shared.epoch.store(2, Ordering::Relaxed);
+    assert_eq!(cluster.write_at(0, b"stale").unwrap_err().kind(), "fenced");
+    cluster.reconnect();
+    assert_eq!(cluster.read_vec(0, 5).unwrap(), [0; 5]);
+}
+
 #[test]
 fn a_dead_server_is_named_at_once() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -224,6 +286,24 @@ fn no_item_of_a_refused_frame_becomes_a_success() {
     assert_eq!(results[per_frame].as_ref().unwrap_err().kind(), "busy");
     let in_second = &results[per_frame..2 * per_frame];
     assert!(in_second.iter().all(|result| result.as_ref().is_err_and(|error| error.outcome() == Outcome::Fail)));
+}
+
+#[test]
+fn an_item_whose_answer_cannot_be_read_is_not_without_effect() {
+    let fake = Fake::start(512);
+    let cluster = fake.client();
+    let mut acts = [Act::Refuse(Status::Busy), Act::Short].into_iter();
+    fake.script(move |_| acts.next().unwrap_or(Act::Serve));
+    // One frame each: together they are longer than a frame may be.
+    let data = vec![5; 200 << 10];
+    let per_frame = (1 << 20) / data.len();
+    let mut batch = cluster.batch();
+    (0..2 * per_frame).for_each(|_| {
+        batch.write(0, data.as_slice());
+    });
+    let results = batch.run();
+    let outcomes = results[per_frame..].iter().map(|result| result.as_ref().unwrap_err().outcome());
+    assert!(outcomes.eq([Outcome::Unknown; 5]), "the second frame was done: {:?}", results[per_frame]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! Used by the client library, the snapshot processes and the command line. It does not reconnect
 //! and does not retry: whoever owns it knows whether that is safe.
 
-use std::io::{self, IoSlice, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
 
 use mcomp_wire::control::{self, Hello, Welcome, features};
@@ -237,24 +237,79 @@ impl Connection {
     /// Waits until `deadline` for the next frame, whatever its status.
     pub fn receive_any(&mut self, deadline: Instant) -> Result<Received, CallError> {
         loop {
-            if let Some(received) = self.inbox.take()? {
-                if received.header.flags & flags::ANSWER == 0 {
-                    return Err(CallError::Answer(format!("a request where an answer was due: {}", received.header)));
-                }
+            if let Some(received) = self.take()? {
                 return Ok(received);
             }
-            if self.inbox.is_mid_frame() && Instant::now() >= deadline {
+            self.fill(deadline)?;
+        }
+    }
+
+    /// As [`Connection::receive_any`]. If the frame is the good answer to request `id` of `kind`, large, and as long
+    /// as `target`, its body goes there without another copy, and there is nothing to return.
+    pub fn receive_into(
+        &mut self,
+        deadline: Instant,
+        id: u64,
+        kind: Kind,
+        target: &mut [u8],
+    ) -> Result<Option<Received>, CallError> {
+        loop {
+            if let Some(received) = self.take()? {
+                return Ok(Some(received));
+            }
+            let is_answer = |header: &&Header| {
+                let status = Status::from_wire(header.status);
+                let is_it = (header.request_id, header.kind, status) == (id, kind as u8, Status::Ok);
+                is_it && header.flags & flags::ANSWER != 0 && !header.has_more()
+            };
+            let header = self.inbox.pending().filter(is_answer).copied();
+            if let Some(header) = header.filter(|header| header.length as usize == target.len()) {
+                self.receive_rest(deadline, target)?;
+                header.check_body(target)?;
+                return Ok(None);
+            }
+            self.fill(deadline)?;
+        }
+    }
+
+    /// The next frame of what was received, if it is complete and an answer.
+    fn take(&mut self) -> Result<Option<Received>, CallError> {
+        let received = self.inbox.take()?;
+        match &received {
+            Some(Received { header, .. }) if header.flags & flags::ANSWER == 0 => {
+                Err(CallError::Answer(format!("a request where an answer was due: {header}")))
+            }
+            _ => Ok(received),
+        }
+    }
+
+    /// Receives once into the inbox.
+    fn fill(&mut self, deadline: Instant) -> Result<(), CallError> {
+        if self.inbox.is_mid_frame() && Instant::now() >= deadline {
+            return Err(CallError::TimedOut(self.timeouts.request));
+        }
+        match self.inbox.fill(&mut Spinning::new(&mut self.stream, self.spin)) {
+            Ok(0) => Err(closed()),
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.explain(error)),
+        }
+    }
+
+    /// Receives the body of the pending frame.
+    fn receive_rest(&mut self, deadline: Instant, target: &mut [u8]) -> Result<(), CallError> {
+        let mut at = self.inbox.hand_over(target);
+        while at < target.len() {
+            if Instant::now() >= deadline {
                 return Err(CallError::TimedOut(self.timeouts.request));
             }
-            match self.inbox.fill(&mut Spinning::new(&mut self.stream, self.spin)) {
-                Ok(0) => {
-                    let closed = io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection");
-                    return Err(CallError::Lost(closed));
-                }
-                Ok(_) => {}
+            match self.stream.read(&mut target[at..]) {
+                Ok(0) => return Err(closed()),
+                Ok(count) => at += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(self.explain(error)),
             }
         }
+        Ok(())
     }
 
     /// The body of the frame received last.
@@ -269,7 +324,7 @@ impl Connection {
 
     /// Says goodbye: the server may forget the session.
     pub fn close(mut self) {
-        let header = self.header(Kind::Bye, 0);
+        let header = self.header(Kind::Bye, 0).for_body(&[], self.greeting.checksum);
         // The goodbye is a courtesy: a server that misses it forgets the session a little later.
         let _ = self.stream.set_timeout(Some(Duration::from_millis(10)));
         let _ = self.send(header, &[]);
@@ -303,6 +358,10 @@ fn write_all(stream: &mut Stream, mut parts: &mut [IoSlice<'_>]) -> io::Result<(
     Ok(())
 }
 
+fn closed() -> CallError {
+    CallError::Lost(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer closed the connection"))
+}
+
 fn handshake_error(endpoint: &Endpoint, error: CallError) -> ConnectError {
     let endpoint = endpoint.clone();
     match error {
@@ -313,5 +372,65 @@ fn handshake_error(endpoint: &Endpoint, error: CallError) -> ConnectError {
             ConnectError::Unreachable { endpoint, source }
         }
         CallError::Frame(_) | CallError::Answer(_) => ConnectError::Protocol { endpoint, message: error.to_string() },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Listener, Stream, begin_frame, finish_frame};
+
+    /// Takes one frame.
+    fn receive(inbox: &mut Inbox, stream: &mut Stream) -> Received {
+        loop {
+            match inbox.take().unwrap() {
+                Some(frame) => return frame,
+                None => assert_ne!(inbox.fill(stream).unwrap(), 0, "the client left without a frame"),
+            }
+        }
+    }
+
+    /// Greets one client with all the features that it asks for, and takes its next frame.
+    fn greet(listener: &Listener) -> Header {
+        let mut stream = listener.accept().unwrap();
+        let mut inbox = Inbox::new(limits::MAX_BODY);
+        let frame = receive(&mut inbox, &mut stream);
+        let Hello { server, features, .. } = control::decode(inbox.body(&frame)).unwrap();
+        let (block_size, config_epoch, incarnation, segment) = (4096, 1, 1, uuid::Uuid::nil());
+        let (resumed, auth) = (false, Vec::new());
+        let welcome = Welcome { server, block_size, config_epoch, incarnation, segment, features, resumed, auth };
+        let mut answer = Vec::new();
+        let at = begin_frame(&mut answer);
+        answer.extend_from_slice(&control::encode(&welcome));
+        let flags = flags::ANSWER;
+        finish_frame(&mut answer, at, Header { flags, cut_epoch: 0, ..frame.header }, false);
+        stream.write_all(&answer).unwrap();
+        receive(&mut inbox, &mut stream).header
+    }
+
+    #[test]
+    fn the_goodbye_is_a_request_as_agreed() {
+        for features in [0, features::CHECKSUM] {
+            let endpoint = Endpoint::Unix(format!("mcomp-net-goodbye.{features}.{}", std::process::id()));
+            let listener = Listener::bind(&endpoint).unwrap();
+            let hello = Hello {
+                cluster: "demo".into(),
+                role: mcomp_wire::Role::Client,
+                server: 0,
+                k: 4096,
+                n: 1,
+                session: uuid::Uuid::nil(),
+                features,
+                auth: Vec::new(),
+            };
+            let timeouts = Timeouts { connect: Duration::from_secs(5), request: Duration::from_secs(5) };
+            let goodbye = std::thread::scope(|scope| {
+                let server = scope.spawn(|| greet(&listener));
+                Connection::open(&endpoint, &hello, timeouts).unwrap().close();
+                server.join().unwrap()
+            });
+            assert_eq!(goodbye.kind, Kind::Bye as u8);
+            assert_eq!(goodbye.check_request(features == features::CHECKSUM), Ok(()), "{goodbye}");
+        }
     }
 }

@@ -74,14 +74,34 @@ impl Inbox {
         &self.buffer[frame.body.clone()]
     }
 
+    /// The header of the frame that [`Inbox::take`] found incomplete last, if it was there.
+    pub fn pending(&self) -> Option<&Header> {
+        self.pending.as_ref()
+    }
+
+    /// Gives up the pending frame: puts what has come of its body at the front of `target`, which takes all of it,
+    /// and returns how much that is. The rest is for the caller to receive.
+    ///
+    /// # Panics
+    /// When no frame is pending, or `target` has not the length of its body.
+    pub fn hand_over(&mut self, target: &mut [u8]) -> usize {
+        let header = self.pending.take().expect("a pending frame");
+        assert_eq!(header.length as usize, target.len(), "the length of a body");
+        let body = &self.buffer[self.start + HEADER_LEN..self.end];
+        target[..body.len()].copy_from_slice(body);
+        let count = body.len();
+        (self.start, self.end) = (0, 0);
+        count
+    }
+
     /// Whether a frame has begun and is not complete.
     pub fn is_mid_frame(&self) -> bool {
         self.start < self.end
     }
 
-    /// Bytes by which the buffer must grow before [`Inbox::fill`] can complete the pending frame.
+    /// Bytes by which [`Inbox::fill`] makes a large buffer of this one, or a larger one, for the pending frame.
     pub fn growth(&self) -> usize {
-        self.wanted().saturating_sub(self.buffer.len().max(SMALL))
+        self.roomy().saturating_sub(self.buffer.len().max(SMALL))
     }
 
     /// Bytes that the buffer holds on to beyond a small connection's.
@@ -97,10 +117,17 @@ impl Inbox {
     }
 
     /// Receives once, blocking until something is there. `Ok(0)` is the end of the stream.
+    ///
+    /// Of what comes behind a large frame nothing is taken with it: the next one would begin in the middle of the
+    /// buffer and have to be moved.
     pub fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
         self.make_room();
+        let most = match self.pending {
+            Some(_) if self.wanted() > SMALL => self.start + self.wanted() - self.end,
+            _ => SMALL.min(self.buffer.len() - self.end),
+        };
         loop {
-            match stream.read(&mut self.buffer[self.end..]) {
+            match stream.read(&mut self.buffer[self.end..self.end + most]) {
                 Ok(received) => {
                     self.end += received;
                     return Ok(received);
@@ -116,17 +143,24 @@ impl Inbox {
         self.pending.map_or(SMALL, |header| HEADER_LEN + header.length as usize)
     }
 
+    /// The length that the buffer grows to for it: whole powers of two up to the largest frame, so that a
+    /// stream of growing frames grows it once or twice.
+    fn roomy(&self) -> usize {
+        let wanted = self.wanted();
+        if wanted <= self.buffer.len() {
+            return self.buffer.len();
+        }
+        let most = HEADER_LEN + self.max_body.max(SMALL);
+        wanted.next_power_of_two().min(most).max(wanted)
+    }
+
     /// Moves the unread rest to the front when the frame would not fit behind it, and grows.
     fn make_room(&mut self) {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
-        let wanted = self.wanted();
-        if self.buffer.len() < wanted {
-            // Whole powers of two up to the largest frame: a stream of growing frames grows it once or twice.
-            let most = HEADER_LEN + self.max_body.max(SMALL);
-            self.buffer.resize(wanted.next_power_of_two().min(most).max(wanted), 0);
-        }
+        let (wanted, roomy) = (self.wanted(), self.roomy());
+        self.buffer.resize(roomy, 0);
         if self.end == self.buffer.len() || self.start + wanted > self.buffer.len() {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -205,6 +239,26 @@ mod tests {
             }
             assert!(!inbox.is_mid_frame());
         }
+    }
+
+    #[test]
+    fn what_the_buffer_takes_is_known_before() {
+        let sizes = [10, 20_000, 600_000, 70_000, limits::MAX_BODY];
+        let bytes: Vec<u8> = (0u64..).zip(sizes).flat_map(|(id, size)| frame(id, &vec![0; size])).collect();
+        let mut inbox = Inbox::new(limits::MAX_BODY);
+        let mut stream = &bytes[..];
+        let mut taken = 0;
+        loop {
+            while inbox.take().unwrap().is_some() {
+                taken += 1;
+            }
+            let announced = inbox.grown() + inbox.growth();
+            if inbox.fill(&mut stream).unwrap() == 0 {
+                break;
+            }
+            assert_eq!(inbox.grown(), announced, "after {taken} frames");
+        }
+        assert_eq!(taken, sizes.len());
     }
 
     #[test]

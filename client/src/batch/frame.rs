@@ -72,7 +72,8 @@ impl Part {
 /// The parts that travel in one frame.
 ///
 /// Invariants: at most [`limits::MAX_BATCH`] parts; request and answer each at most
-/// [`limits::MAX_PAYLOAD`] bytes; the answer of a frame that modifies is short enough to be
+/// [`limits::MAX_PAYLOAD`] bytes; all fills together at most [`limits::MAX_SPAN`] bytes, so that one
+/// frame takes no longer than one fill may; the answer of a frame that modifies is short enough to be
 /// remembered by the server, if it has more than one part.
 #[derive(Debug)]
 pub(super) struct Frame {
@@ -81,12 +82,13 @@ pub(super) struct Frame {
     modifies: bool,
     request_len: usize,
     answer_len: usize,
+    filled: u64,
 }
 
 impl Frame {
     /// An empty frame.
     pub(super) fn new(server: u32) -> Frame {
-        Frame { server, parts: Vec::new(), modifies: false, request_len: 0, answer_len: 0 }
+        Frame { server, parts: Vec::new(), modifies: false, request_len: 0, answer_len: 0, filled: 0 }
     }
 
     /// The server it goes to.
@@ -107,6 +109,7 @@ impl Frame {
         self.parts.len() < limits::MAX_BATCH
             && self.request_len + request_len <= limits::MAX_PAYLOAD
             && self.answer_len + answer_len <= most
+            && self.filled + filled(request) <= limits::MAX_SPAN
     }
 
     /// Adds a part, for which there is room or which is the first.
@@ -115,6 +118,7 @@ impl Frame {
         self.modifies |= request.modifies();
         self.request_len += request_len;
         self.answer_len += answer_len;
+        self.filled += filled(request);
         self.parts.push(part);
     }
 
@@ -168,4 +172,25 @@ fn weights(request: &Request<'_>) -> (usize, usize) {
         _ => 40,
     };
     (ITEM_HEADER + body, ITEM_HEADER + request.answer_len() as usize)
+}
+
+/// Bytes that a fill touches: its request says little about how long it takes.
+fn filled(request: &Request<'_>) -> u64 {
+    if let Request::Fill { len, .. } = request { *len } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fills_of_one_frame_take_no_longer_than_one_may() {
+        let fill = |len| Request::Fill { addr: 0, len, byte: 0 };
+        let part = Part::new(0, 0, Piece { server: 0, addr: 0, len: 1 });
+        let mut frame = Frame::new(0);
+        frame.push(part, &fill(limits::MAX_SPAN - 1));
+        assert!(frame.has_room(&fill(1)));
+        assert!(!frame.has_room(&fill(2)));
+        assert!(frame.has_room(&Request::Write { addr: 0, data: &[0; 64] }));
+    }
 }

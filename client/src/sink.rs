@@ -1,0 +1,37 @@
+//! Where the bodies of answers go.
+
+use crate::Error;
+
+/// Takes the bodies of answers. A closure is one that gets the lane's index, the request's tag and the
+/// body; what it refuses ends the lane.
+pub(crate) trait Sink {
+    /// Room for `len` bytes, the body of the answer to request `tag`, if they can be received where they
+    /// belong. They are not delivered then.
+    fn room(&mut self, _tag: u64, _len: usize) -> Option<&mut [u8]> {
+        None
+    }
+
+    /// Takes a body.
+    fn deliver(&mut self, lane: usize, tag: u64, body: &[u8]) -> Result<(), Error>;
+}
+
+impl<F: FnMut(usize, u64, &[u8]) -> Result<(), Error>> Sink for F {
+    fn deliver(&mut self, lane: usize, tag: u64, body: &[u8]) -> Result<(), Error> {
+        self(lane, tag, body)
+    }
+}
+
+/// The buffer of a read. A request's tag is the place of its bytes in it.
+pub(crate) struct Into<'b>(pub(crate) &'b mut [u8]);
+
+impl Sink for Into<'_> {
+    fn room(&mut self, tag: u64, len: usize) -> Option<&mut [u8]> {
+        self.0.get_mut(tag as usize..)?.get_mut(..len)
+    }
+
+    fn deliver(&mut self, _: usize, tag: u64, body: &[u8]) -> Result<(), Error> {
+        let room = self.room(tag, body.len()).expect("an answer's length was checked against its request");
+        room.copy_from_slice(body);
+        Ok(())
+    }
+}

@@ -12,7 +12,7 @@ use mcomp_wire::{FrameError, Header, Kind, Malformed, Status, flags, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::frame::{Inbox, Received};
+use crate::frame::{Around, Inbox, Received};
 use crate::{Endpoint, Spinning, Stream};
 
 /// How long to wait.
@@ -244,8 +244,9 @@ impl Connection {
         }
     }
 
-    /// As [`Connection::receive_any`]. If the frame is the good answer to request `id` of `kind`, large, and as long
-    /// as `target`, its body goes there without another copy, and there is nothing to return.
+    /// As [`Connection::receive_any`]. If the frame is the good answer to request `id` of `kind`, as long as `target`,
+    /// and nothing of it was received before, its body goes there without another copy, and there is nothing to
+    /// return. Whatever comes, `target` may have changed.
     pub fn receive_into(
         &mut self,
         deadline: Instant,
@@ -253,22 +254,31 @@ impl Connection {
         kind: Kind,
         target: &mut [u8],
     ) -> Result<Option<Received>, CallError> {
+        let is_it = |header: &Header| {
+            let status = Status::from_wire(header.status);
+            (header.request_id, header.kind, status) == (id, kind as u8, Status::Ok)
+                && header.flags & flags::ANSWER != 0
+                && !header.has_more()
+        };
         loop {
             if let Some(received) = self.take()? {
                 return Ok(Some(received));
             }
-            let is_answer = |header: &&Header| {
-                let status = Status::from_wire(header.status);
-                let is_it = (header.request_id, header.kind, status) == (id, kind as u8, Status::Ok);
-                is_it && header.flags & flags::ANSWER != 0 && !header.has_more()
-            };
-            let header = self.inbox.pending().filter(is_answer).copied();
-            if let Some(header) = header.filter(|header| header.length as usize == target.len()) {
-                self.receive_rest(deadline, target)?;
-                header.check_body(target)?;
-                return Ok(None);
+            if self.inbox.is_mid_frame() {
+                self.fill(deadline)?;
+                continue;
             }
-            self.fill(deadline)?;
+            let stream = &mut Spinning::new(&mut self.stream, self.spin);
+            match self.inbox.fill_around(stream, target, is_it) {
+                Ok(Around::Inbox) => {}
+                Ok(Around::Body { header, received }) => {
+                    self.receive_rest(deadline, &mut target[received..])?;
+                    header.check_body(target)?;
+                    return Ok(None);
+                }
+                Ok(Around::End) => return Err(closed()),
+                Err(error) => return Err(self.explain(error)),
+            }
         }
     }
 
@@ -295,9 +305,9 @@ impl Connection {
         }
     }
 
-    /// Receives the body of the pending frame.
+    /// Receives the rest of a body.
     fn receive_rest(&mut self, deadline: Instant, target: &mut [u8]) -> Result<(), CallError> {
-        let mut at = self.inbox.hand_over(target);
+        let mut at = 0;
         while at < target.len() {
             if Instant::now() >= deadline {
                 return Err(CallError::TimedOut(self.timeouts.request));

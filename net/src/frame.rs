@@ -5,7 +5,7 @@
 //! `Vec<u8>` with [`begin_frame`] and [`finish_frame`], so that the answers of a burst leave in one
 //! `send` and a body is written straight behind its header.
 
-use std::io::{self, Read};
+use std::io::{self, IoSliceMut, Read};
 use std::ops::Range;
 
 use mcomp_wire::{FrameError, HEADER_LEN, Header, Kind, Status, flags, limits};
@@ -24,6 +24,24 @@ pub struct Inbox {
     end: usize,
     pending: Option<Header>,
     max_body: usize,
+    /// Length of the last frame: the next one is likely to be as long.
+    last: usize,
+}
+
+/// What [`Inbox::fill_around`] received.
+#[derive(Clone, Copy, Debug)]
+pub enum Around {
+    /// The end of the stream.
+    End,
+    /// Bytes that are in the inbox now.
+    Inbox,
+    /// The wanted header, and the beginning of its body.
+    Body {
+        /// Its header.
+        header: Header,
+        /// How many bytes of the body are in the target.
+        received: usize,
+    },
 }
 
 /// A complete, checked frame that still lies in its [`Inbox`].
@@ -37,7 +55,7 @@ pub struct Received {
 impl Inbox {
     /// An empty inbox that refuses bodies above `max_body`.
     pub fn new(max_body: usize) -> Inbox {
-        Inbox { buffer: Vec::new(), start: 0, end: 0, pending: None, max_body }
+        Inbox { buffer: Vec::new(), start: 0, end: 0, pending: None, max_body, last: 0 }
     }
 
     /// Changes the largest body that is accepted from now on.
@@ -65,6 +83,7 @@ impl Inbox {
         }
         header.check_body(&self.buffer[body.clone()])?;
         self.pending = None;
+        self.last = body.end - self.start;
         self.start = body.end;
         Ok(Some(Received { header, body }))
     }
@@ -74,24 +93,49 @@ impl Inbox {
         &self.buffer[frame.body.clone()]
     }
 
-    /// The header of the frame that [`Inbox::take`] found incomplete last, if it was there.
-    pub fn pending(&self) -> Option<&Header> {
-        self.pending.as_ref()
+    /// Receives once, into `target` what seems to be the body of the next frame, and returns that frame's header if
+    /// it is `wanted` and its body as long as `target`, with the number of bytes of it that have come. Everything
+    /// else goes the usual way, through this inbox.
+    pub fn fill_around(
+        &mut self,
+        stream: &mut impl Read,
+        target: &mut [u8],
+        wanted: impl Fn(&Header) -> bool,
+    ) -> io::Result<Around> {
+        debug_assert!(!self.is_mid_frame(), "nothing may come between the header and the target");
+        let mut head = [0; HEADER_LEN];
+        let received = loop {
+            match stream.read_vectored(&mut [IoSliceMut::new(&mut head), IoSliceMut::new(target)]) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => break done?,
+            }
+        };
+        if received == 0 {
+            return Ok(Around::End);
+        }
+        if received >= HEADER_LEN
+            && let Ok(header) = Header::parse(&head)
+            && header.length as usize == target.len()
+            && wanted(&header)
+        {
+            return Ok(Around::Body { header, received: received - HEADER_LEN });
+        }
+        let (head, body) = (&head[..received.min(HEADER_LEN)], &target[..received.saturating_sub(HEADER_LEN)]);
+        self.put(head);
+        self.put(body);
+        Ok(Around::Inbox)
     }
 
-    /// Gives up the pending frame: puts what has come of its body at the front of `target`, which takes all of it,
-    /// and returns how much that is. The rest is for the caller to receive.
-    ///
-    /// # Panics
-    /// When no frame is pending, or `target` has not the length of its body.
-    pub fn hand_over(&mut self, target: &mut [u8]) -> usize {
-        let header = self.pending.take().expect("a pending frame");
-        assert_eq!(header.length as usize, target.len(), "the length of a body");
-        let body = &self.buffer[self.start + HEADER_LEN..self.end];
-        target[..body.len()].copy_from_slice(body);
-        let count = body.len();
-        (self.start, self.end) = (0, 0);
-        count
+    /// Appends bytes that were received elsewhere.
+    fn put(&mut self, bytes: &[u8]) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.buffer.len() < self.end + bytes.len() {
+            self.buffer.resize((self.end + bytes.len()).max(SMALL), 0);
+        }
+        self.buffer[self.end..self.end + bytes.len()].copy_from_slice(bytes);
+        self.end += bytes.len();
     }
 
     /// Whether a frame has begun and is not complete.
@@ -118,13 +162,13 @@ impl Inbox {
 
     /// Receives once, blocking until something is there. `Ok(0)` is the end of the stream.
     ///
-    /// Of what comes behind a large frame nothing is taken with it: the next one would begin in the middle of the
-    /// buffer and have to be moved.
+    /// Of what comes behind a large frame nothing is taken with it, if that can be known: the next one would begin
+    /// in the middle of the buffer and have to be moved.
     pub fn fill(&mut self, stream: &mut impl Read) -> io::Result<usize> {
         self.make_room();
         let most = match self.pending {
             Some(_) if self.wanted() > SMALL => self.start + self.wanted() - self.end,
-            _ => SMALL.min(self.buffer.len() - self.end),
+            _ => self.last.max(SMALL).min(self.buffer.len() - self.end),
         };
         loop {
             match stream.read(&mut self.buffer[self.end..self.end + most]) {
@@ -218,6 +262,16 @@ mod tests {
             let most = self.1.min(buffer.len()).min(self.0.len());
             (&self.0[..most]).read(buffer).inspect(|&read| self.0 = &self.0[read..])
         }
+
+        fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+            let mut all = 0;
+            let most = self.1;
+            for buffer in buffers {
+                let room = buffer.len().min(most - all);
+                all += self.read(&mut buffer[..room])?;
+            }
+            Ok(all)
+        }
     }
 
     #[test]
@@ -259,6 +313,37 @@ mod tests {
             assert_eq!(inbox.grown(), announced, "after {taken} frames");
         }
         assert_eq!(taken, sizes.len());
+    }
+
+    #[test]
+    fn a_wanted_body_goes_around_and_nothing_else_does() {
+        let mut bytes = frame(1, &[1; 5]);
+        bytes.extend(frame(2, &[2; 70_000]));
+        bytes.extend(frame(3, &[3; 70_000]));
+        let mut inbox = Inbox::new(limits::MAX_BODY);
+        let mut stream = Trickle(&bytes, 60_000);
+        let mut target = vec![0; 70_000];
+        let wants = |id| move |header: &Header| header.request_id == id;
+        let around = inbox.fill_around(&mut stream, &mut target, wants(2)).unwrap();
+        assert!(matches!(around, Around::Inbox), "{around:?}");
+        let got = inbox.take().unwrap().unwrap();
+        assert_eq!((got.header.request_id, inbox.body(&got)), (1, &[1; 5][..]));
+        // The second began in the inbox, so it ends there.
+        let got = loop {
+            match inbox.take().unwrap() {
+                Some(got) => break got,
+                None => assert_ne!(inbox.fill(&mut stream).unwrap(), 0),
+            }
+        };
+        assert_eq!((got.header.request_id, inbox.body(&got)), (2, &[2; 70_000][..]));
+        assert!(!inbox.is_mid_frame());
+        let around = inbox.fill_around(&mut stream, &mut target, wants(3)).unwrap();
+        let Around::Body { header, received } = around else { panic!("{around:?}") };
+        assert_eq!(header.request_id, 3);
+        assert!(received > 0 && target[..received].iter().all(|byte| *byte == 3));
+        stream.read_exact(&mut target[received..]).unwrap();
+        assert_eq!(target, [3; 70_000]);
+        assert!(matches!(inbox.fill_around(&mut stream, &mut target, wants(4)), Ok(Around::End)));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::hint::spin_loop;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -128,6 +128,10 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         on!(self, socket => socket.read(buffer))
     }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        on!(self, socket => socket.read_vectored(buffers))
+    }
 }
 
 /// A socket that is looked at for a while before a read of it sleeps. Waking a thread up costs far more than
@@ -144,24 +148,28 @@ impl<'a> Spinning<'a> {
         Spinning { stream, spin }
     }
 
-    /// What a look finds within the time, if anything.
-    fn look(&mut self, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    /// Looks until there is something to read, or the time is over.
+    fn look(&self) {
         let until = Instant::now() + self.spin;
-        loop {
-            match on!(&*self.stream, socket => recv(socket, &mut *buffer, RecvFlags::DONTWAIT)) {
-                Ok((_, count)) => return Some(Ok(count)),
-                Err(Errno::AGAIN) if Instant::now() < until => spin_loop(),
-                Err(Errno::AGAIN) => return None,
-                Err(errno) => return Some(Err(errno.into())),
-            }
+        while self.stream.glance() == Glance::Nothing && Instant::now() < until {
+            spin_loop();
         }
     }
 }
 
 impl Read for Spinning<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let found = if self.spin.is_zero() { None } else { self.look(buffer) };
-        found.unwrap_or_else(|| self.stream.read(buffer))
+        if !self.spin.is_zero() {
+            self.look();
+        }
+        self.stream.read(buffer)
+    }
+
+    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
+        if !self.spin.is_zero() {
+            self.look();
+        }
+        self.stream.read_vectored(buffers)
     }
 }
 

@@ -1,8 +1,10 @@
 //! The budget for large connection buffers: what all connections together may hold.
 //!
-//! A small connection's buffers are covered by the cap on connections. What a connection needs
-//! beyond that, for large frames, it takes from here before it allocates; when nothing is left it
-//! refuses the request and the peer tries again.
+//! A small connection's buffers (16 KiB to receive, 128 KiB to send) are covered by the cap on
+//! connections, and so are the answers that its session remembers (64 KiB of large ones, 128 small
+//! ones; broken sessions that wait have a cap of their own). What a connection needs beyond that, for
+//! large frames, it takes from here before it allocates, with one share for each of its two buffers;
+//! when nothing is left it refuses the request and the peer tries again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,6 +32,11 @@ impl Budget {
     /// Whether more than half is taken: then connections give back what they do not need at once.
     pub(crate) fn is_pressed(&self) -> bool {
         self.left.load(Ordering::Relaxed) < self.total / 2
+    }
+
+    #[cfg(test)]
+    pub(crate) fn taken(&self) -> usize {
+        self.total - self.left.load(Ordering::Relaxed)
     }
 
     pub(crate) fn share(self: &Arc<Budget>) -> Share {

@@ -1,30 +1,31 @@
 //! One connection: a thread that receives a burst of requests, does them, and sends the answers in
 //! one write.
 //!
-//! Data requests go straight to the memory; control requests go to the cut, the restore or the
-//! counters. Answers leave in the order of the requests. After a frame that makes no sense the
-//! connection is closed, with a frame that says why.
+//! Data requests go straight to the memory (`connection/data.rs`); control requests go to the cut, the
+//! restore or the counters (`connection/control.rs`). Answers leave in the order of the requests. After a
+//! frame that makes no sense the connection is closed, with a frame that says why.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mcomp_net::{Inbox, Phase, Received, Spinning, Stream, Watch, begin_frame, error_frame, finish_frame};
-use mcomp_wire::control::{self, Hello, Welcome, features};
-use mcomp_wire::{BLOCK_SIZE, Header, Kind, Malformed, Request, Role, Status, limits};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use mcomp_net::{Inbox, Phase, Received, Spinning, Stream, Watch, error_frame};
+use mcomp_wire::control::{Hello, Welcome, encode, features};
+use mcomp_wire::{BLOCK_SIZE, Header, Kind, Role, Status, limits};
 use uuid::Uuid;
 
 use crate::budget::Share;
 use crate::connections::Place;
 use crate::counters::{Cause, Tally};
-use crate::memory::{self, Refusal};
+use crate::memory::Refusal;
+use crate::outbox::{FLUSH_BYTES, Outbox};
 use crate::server::Shared;
-use crate::session::{Answer, Session};
+use crate::session::Session;
 
-/// Answers are sent when this many bytes have gathered, even if more requests wait.
-const FLUSH_BYTES: usize = 64 << 10;
+pub(crate) use data::Refused;
+
+mod control;
+mod data;
 
 /// How long a closed connection's last words may take to reach the peer.
 const LINGER: Duration = Duration::from_millis(200);
@@ -50,9 +51,10 @@ impl From<io::Error> for End {
 pub(crate) struct Connection {
     stream: Stream,
     inbox: Inbox,
-    out: Vec<u8>,
+    out: Outbox,
     watch: Watch,
     tally: Tally,
+    /// What the inbox takes of the budget; the outbox has a share of its own.
     share: Share,
     session_id: Option<Uuid>,
     session: Session,
@@ -71,7 +73,7 @@ impl Connection {
         Connection {
             stream,
             inbox: Inbox::new(limits::MAX_HELLO),
-            out: Vec::new(),
+            out: Outbox::new(shared.budget.share()),
             watch,
             tally: Tally::default(),
             share: shared.budget.share(),
@@ -107,7 +109,7 @@ impl Connection {
                     timed = false;
                 }
                 self.dispatch(&frame)?;
-                if self.out.len() >= FLUSH_BYTES {
+                if self.out.bytes.len() >= FLUSH_BYTES {
                     self.flush()?;
                 }
             }
@@ -150,7 +152,7 @@ impl Connection {
 
     /// Sends what has gathered. Answers to data requests wait first until no cut is held.
     fn flush(&mut self) -> Result<(), End> {
-        if self.out.is_empty() {
+        if self.out.bytes.is_empty() {
             return Ok(());
         }
         self.shared.counters.add(&mut self.tally);
@@ -158,9 +160,9 @@ impl Connection {
             self.shared.cuts.pass();
         }
         self.watch.enter(Phase::Write);
-        self.stream.write_all(&self.out)?;
+        self.stream.write_all(&self.out.bytes)?;
         self.watch.enter(Phase::Idle);
-        self.out.clear();
+        self.out.bytes.clear();
         if self.share.budget().is_pressed() {
             self.slim();
         }
@@ -170,9 +172,7 @@ impl Connection {
     /// Gives large buffers back.
     fn slim(&mut self) {
         self.inbox.shrink();
-        if self.out.capacity() > 2 * FLUSH_BYTES {
-            self.out = Vec::new();
-        }
+        self.out.shrink();
         self.share.shrink_to(self.inbox.grown());
     }
 
@@ -189,7 +189,7 @@ impl Connection {
         match self.greet(&frame) {
             Ok(welcome) => {
                 self.inbox.set_max_body(limits::MAX_BODY);
-                self.answer_control(frame.header, &welcome);
+                self.answer_control(frame.header, &encode(&welcome));
                 self.checksum = welcome.features & features::CHECKSUM != 0;
                 self.watch.enter(Phase::Idle);
                 self.flush()
@@ -199,7 +199,7 @@ impl Connection {
     }
 
     fn greet(&mut self, frame: &Received) -> Result<Welcome, Refusal> {
-        let hello: Hello = decode(self.inbox.body(frame))?;
+        let hello: Hello = control::decode(self.inbox.body(frame))?;
         self.shared.check_hello(&hello)?;
         let mut resumed = false;
         if !hello.session.is_nil() {
@@ -244,129 +244,10 @@ impl Connection {
         Ok(())
     }
 
-    fn data(&mut self, frame: &Received) -> Result<(), End> {
-        let header = frame.header;
-        let request = match Request::parse(header.kind, self.inbox.body(frame)) {
-            Ok(request) => request,
-            Err(error) => {
-                self.refuse(header, malformed_status(&error), &error.to_string());
-                return Ok(());
-            }
-        };
-        let remembers = self.session_id.is_some() && request.modifies();
-        if remembers && let Some(answer) = self.session.done(header.request_id) {
-            let answer = answer.cloned();
-            self.answer_again(header, answer);
-            return Ok(());
-        }
-        let answer_bytes = request.answer_len() as usize;
-        if answer_bytes > FLUSH_BYTES && !self.share.grow_to(self.inbox.grown() + answer_bytes) {
-            self.refuse(header, Status::Busy, "this server's buffers are used up: try again");
-            return Ok(());
-        }
-        let started = self.shared.oplog.is_some().then(Instant::now);
-        let at = begin_frame(&mut self.out);
-        self.place.activity.begin();
-        let done = self
-            .shared
-            .admit(self.place.id, &header)
-            .and_then(|()| self.shared.memory.execute(&request, &mut self.out).map_err(Refused::Done));
-        self.place.activity.end();
-        let (status, was_done) = match done {
-            Ok(()) => (Status::Ok, true),
-            Err(refused) => {
-                let (refusal, was_done) = refused.split();
-                self.out.truncate(at + HEADER_BYTES);
-                self.out.extend_from_slice(refusal.message.as_bytes());
-                self.shared.counters.refuse(refusal.status);
-                (refusal.status, was_done)
-            }
-        };
-        if status == Status::Ok {
-            memory::count(&request, &mut self.tally);
-        }
-        if remembers && was_done {
-            self.session.remember(header.request_id, status, &self.out[at + HEADER_BYTES..]);
-        }
-        if let (Some(log), Some(started)) = (&self.shared.oplog, started) {
-            log.log(self.place.id, &request, status, started.elapsed());
-        }
-        let answer = self.shared.answer_header(&header, status);
-        finish_frame(&mut self.out, at, answer, self.checksum);
-        self.answers_data = true;
-        Ok(())
-    }
-
-    /// Answers a request that was done before, from memory.
-    fn answer_again(&mut self, header: Header, answer: Option<Answer>) {
-        let known = answer.as_ref().and_then(|answer| Some((answer.status, answer.body.bytes()?)));
-        let Some((status, body)) = known else {
-            self.refuse(header, Status::ResultLost, "this request was done before; its answer is no longer known");
-            return;
-        };
-        let at = begin_frame(&mut self.out);
-        self.out.extend_from_slice(body);
-        let answer = self.shared.answer_header(&header, status);
-        finish_frame(&mut self.out, at, answer, self.checksum);
-        self.answers_data = true;
-    }
-
-    fn control(&mut self, kind: Kind, frame: &Received) -> Result<(), Refusal> {
-        let shared = Arc::clone(&self.shared);
-        let id = self.place.id;
-        match kind {
-            Kind::Status => self.answer_control(frame.header, &shared.status()),
-            Kind::CutPrepare => {
-                let prepared = shared.cuts.prepare(id, &self.read_control(frame, Role::Node)?)?;
-                self.answer_control(frame.header, &prepared);
-            }
-            Kind::CutSwitch => {
-                shared.cuts.switch(id, &self.read_control(frame, Role::Node)?)?;
-                self.answer_control(frame.header, &());
-            }
-            Kind::CutRelease => {
-                let released = shared.cuts.release(id, &self.read_control(frame, Role::Node)?)?;
-                self.answer_control(frame.header, &released);
-            }
-            Kind::CutEnd => {
-                shared.cuts.end(id, &self.read_control(frame, Role::Node)?)?;
-                self.answer_control(frame.header, &());
-            }
-            Kind::RestoreBegin => {
-                shared.restores.begin(id, &self.read_control(frame, Role::Admin)?)?;
-                self.answer_control(frame.header, &());
-            }
-            Kind::RestoreEnd => {
-                shared.restores.end(id, &self.read_control(frame, Role::Admin)?)?;
-                self.answer_control(frame.header, &());
-            }
-            _ => return Err(Refusal::new(Status::UnknownKind, format!("a memory server does not answer {kind}"))),
-        }
-        Ok(())
-    }
-
-    /// The body of a control request that only `role` may ask.
-    fn read_control<T: DeserializeOwned>(&self, frame: &Received, role: Role) -> Result<T, Refusal> {
-        if self.role != role {
-            let kind = Kind::from_wire(frame.header.kind).map_or("this", Kind::word);
-            return Err(Refusal::new(
-                Status::Denied,
-                format!("{kind} is for the role {role}, and this is a {}", self.role),
-            ));
-        }
-        decode(self.inbox.body(frame))
-    }
-
-    fn answer_control<T: Serialize>(&mut self, request: Header, message: &T) {
-        let at = begin_frame(&mut self.out);
-        self.out.extend_from_slice(&control::encode(message));
-        let answer = self.shared.answer_header(&request, Status::Ok);
-        finish_frame(&mut self.out, at, answer, self.checksum);
-    }
-
     fn refuse(&mut self, request: Header, status: Status, message: &str) {
         self.shared.counters.refuse(status);
-        error_frame(&mut self.out, request.kind, request.request_id, status, message);
+        self.out.make_room(limits::MAX_MESSAGE);
+        error_frame(&mut self.out.bytes, request.kind, request.request_id, status, message);
     }
 
     /// Says why, and ends the connection.
@@ -417,66 +298,5 @@ impl Drop for Connection {
     }
 }
 
-const HEADER_BYTES: usize = mcomp_wire::HEADER_LEN;
-
-/// A data request that was refused: before it was tried, or by the memory.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// It had no effect and may be tried again.
-    Before(Refusal),
-    /// It was tried; a second try gets the same answer.
-    Done(Refusal),
-}
-
-impl Refused {
-    fn split(self) -> (Refusal, bool) {
-        match self {
-            Refused::Before(refusal) => (refusal, false),
-            Refused::Done(refusal) => (refusal, true),
-        }
-    }
-}
-
-fn malformed_status(error: &Malformed) -> Status {
-    match error {
-        Malformed::TooLarge { .. } | Malformed::TooMany { .. } => Status::TooLarge,
-        _ => Status::Malformed,
-    }
-}
-
-fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
-    if body.len() > limits::MAX_CONTROL {
-        let message = format!("a control request of {} bytes; at most {} are allowed", body.len(), limits::MAX_CONTROL);
-        return Err(Refusal::new(Status::TooLarge, message));
-    }
-    control::decode(body).map_err(|error| Refusal::new(Status::Malformed, error.to_string()))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture::Running;
-
-    #[test]
-    fn a_client_that_comes_back_does_not_wait_for_a_shadow_area() {
-        let running = Running::start();
-        let session = Uuid::from_u128(7);
-        let first = running.connect(session).unwrap();
-        let allocating = running.server.shared.cuts.keep_busy();
-        drop(first);
-        let second = running.connect(session).expect("the broken connection let go of the session");
-        assert!(second.greeting().welcome.resumed);
-        drop(allocating);
-    }
-
-    #[test]
-    fn no_connection_keeps_the_segment_of_a_stopped_server() {
-        for round in 0..50 {
-            let mut running = Running::start();
-            let clients: Vec<_> = (0..4).map(|_| running.connect(Uuid::nil()).unwrap()).collect();
-            assert!(running.server.stop());
-            assert_eq!(Arc::strong_count(&running.server.shared), 1, "round {round}");
-            drop(clients);
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mcomp_wire::control::{ByteCounters, Counters as Report, SnapshotCounters};
-use mcomp_wire::{Kind, Status};
+use mcomp_wire::{Kind, Status, limits};
 use parking_lot::Mutex;
 
 const KINDS: usize = Kind::Batch as usize + 1;
@@ -113,12 +113,13 @@ impl Counters {
         self.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts the end of a cut; `failure` says why there is no snapshot.
+    /// Counts the end of a cut; `failure` says why there is no snapshot. It may be a peer's, and as long as a
+    /// control body: what is kept of it fits into the answer to a status request.
     pub(crate) fn cut_ended(&self, failure: Option<&str>) {
         match failure {
             None => self.snapshots_ok.fetch_add(1, Ordering::Relaxed),
             Some(reason) => {
-                reason.clone_into(&mut self.last_error.lock());
+                limits::cut_message(reason).clone_into(&mut self.last_error.lock());
                 self.snapshots_aborted.fetch_add(1, Ordering::Relaxed)
             }
         };
@@ -148,4 +149,18 @@ impl Counters {
 
 fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
     counts.filter(|&(_, count)| count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reason_does_not_make_the_status_long() {
+        let counters = Counters::default();
+        counters.cut_ended(Some(&"é".repeat(limits::MAX_CONTROL / 2)));
+        assert_eq!(counters.report().snapshot.last_error, "é".repeat(limits::MAX_MESSAGE / 2));
+        counters.cut_ended(Some("short"));
+        assert_eq!(counters.report().snapshot.last_error, "short");
+    }
 }

@@ -45,6 +45,16 @@ impl Drop for Scratch {
     }
 }
 
+/// A cluster of one server, with a name and an address of its own.
+pub(crate) fn config() -> Config {
+    let (pid, number) = (std::process::id(), number());
+    let ip = format!("127.{}.{}.{number}", 1 + (pid >> 8) % 254, pid % 256);
+    let text = format!(
+        "[cluster]\nname = \"unit-{pid}-{number}\"\nk = {K_BYTES}\nn = 1\n[[server]]\naddress = \"{ip}:7601\"\n"
+    );
+    Config::parse(&text, Path::new("/nowhere/mcomp.cfg"), &Overrides::default()).expect("a config")
+}
+
 /// A server of a cluster of its own, whose segment goes with it.
 pub(crate) struct Running {
     pub(crate) config: Config,
@@ -53,22 +63,22 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start() -> Running {
-        let (pid, number) = (std::process::id(), number());
-        let ip = format!("127.{}.{}.{number}", 1 + (pid >> 8) % 254, pid % 256);
-        let text = format!(
-            "[cluster]\nname = \"unit-{pid}-{number}\"\nk = {K_BYTES}\nn = 1\n[[server]]\naddress = \"{ip}:7601\"\n"
-        );
-        let config = Config::parse(&text, Path::new("/nowhere/mcomp.cfg"), &Overrides::default()).expect("a config");
+        let config = config();
         let server = Server::start(&config, &Options::default()).expect("a server");
         Running { config, server }
     }
 
     /// A client of session `session`.
     pub(crate) fn connect(&self, session: Uuid) -> Result<Connection, ConnectError> {
+        self.connect_as(Role::Client, session)
+    }
+
+    /// A peer of role `role`.
+    pub(crate) fn connect_as(&self, role: Role, session: Uuid) -> Result<Connection, ConnectError> {
         let address = self.config.servers()[0].address.to_string();
         let hello = Hello {
             cluster: self.config.name().to_owned(),
-            role: Role::Client,
+            role,
             server: 0,
             k: self.config.k(),
             n: self.config.n(),

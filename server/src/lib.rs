@@ -34,6 +34,7 @@ mod cut;
 mod fixture;
 mod memory;
 mod oplog;
+mod outbox;
 mod restore;
 mod server;
 mod session;

@@ -11,7 +11,7 @@ use mcomp_config::Config;
 use mcomp_net::{Endpoint, Listener, Watchdog, WatchdogLimits, unix_name};
 use mcomp_shm::{Opened, Segment, ShmError, Spec};
 use mcomp_wire::control::{Hello, ServerStatus};
-use mcomp_wire::{Header, Space, Status, flags};
+use mcomp_wire::{Header, Request, Space, Status, flags};
 use parking_lot::{Condvar, Mutex};
 
 use crate::accept;
@@ -101,6 +101,9 @@ pub(crate) struct Shared {
     resume: Condvar,
 }
 
+/// How a thread of the server is started.
+type Spawn = fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
 pub struct Server {
@@ -113,6 +116,10 @@ pub struct Server {
 impl Server {
     /// Opens the segment, listens, and serves from threads of its own.
     pub fn start(config: &Config, options: &Options) -> Result<Server, StartError> {
+        Server::start_with(config, options, spawn)
+    }
+
+    fn start_with(config: &Config, options: &Options, spawn: Spawn) -> Result<Server, StartError> {
         let id = options.id;
         let last = config.n() - 1;
         let entry = config.servers().get(id as usize).ok_or(StartError::NoSuchServer { id, last })?;
@@ -120,21 +127,32 @@ impl Server {
         let oplog = log_path.as_deref().map(open_log).transpose()?;
         let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
         let (segment, opened) = Segment::open(&spec)?;
+        let segment = Arc::new(segment);
         let address = entry.address.to_string();
         let endpoints = [Endpoint::Unix(unix_name(config.name(), id, &address)), Endpoint::Tcp(address)];
-        let listeners = match listen(id, &endpoints) {
-            Ok(listeners) => listeners,
-            Err(error) => {
-                // A segment that this start has made is not left behind; an older one keeps its data.
-                if matches!(opened, Opened::Created) {
-                    let _ = segment.retire_and_unlink();
-                }
-                return Err(error);
-            }
-        };
-        let shared = Arc::new(Shared::new(config, id, segment, oplog)?);
-        let threads = spawn_threads(&shared, &listeners).map_err(StartError::Thread)?;
-        Ok(Server { shared, listeners, threads, opened })
+        let is_new = matches!(opened, Opened::Created);
+        let served = listen(id, &endpoints).and_then(|listeners| {
+            let shared = Arc::new(Shared::new(config, id, Arc::clone(&segment), oplog)?);
+            let mut server = Server { shared, listeners, threads: Vec::new(), opened };
+            // If it fails, the threads that have begun end with the server.
+            server.spawn_threads(spawn).map_err(StartError::Thread)?;
+            Ok(server)
+        });
+        if served.is_err() && is_new {
+            // A segment that this start has made is not left behind; an older one keeps its data.
+            let _ = Arc::into_inner(segment).map(Segment::retire_and_unlink);
+        }
+        served
+    }
+
+    fn spawn_threads(&mut self, spawn: Spawn) -> io::Result<()> {
+        let cuts = Arc::clone(&self.shared.cuts);
+        self.threads.push(spawn("cut-timer", Box::new(move || cuts.run_timer()))?);
+        for (name, listener) in ["accept-unix", "accept-tcp"].into_iter().zip(&self.listeners) {
+            let (listener, shared) = (Arc::clone(listener), Arc::clone(&self.shared));
+            self.threads.push(spawn(name, Box::new(move || accept::run(&listener, &shared)))?);
+        }
+        Ok(())
     }
 
     /// Whether the segment was made new or taken over.
@@ -176,9 +194,8 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn new(config: &Config, id: u32, segment: Segment, oplog: Option<OpLog>) -> Result<Shared, StartError> {
+    fn new(config: &Config, id: u32, segment: Arc<Segment>, oplog: Option<OpLog>) -> Result<Shared, StartError> {
         let limits = config.limits();
-        let segment = Arc::new(segment);
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
         let connections = Connections::new(limits.max_connections as usize);
         let counters = Arc::<Counters>::default();
@@ -249,19 +266,11 @@ impl Shared {
 
     /// Whether a data request may be tried now.
     #[inline]
-    pub(crate) fn admit(&self, connection: u64, header: &Header) -> Result<(), Refused> {
+    pub(crate) fn admit(&self, connection: u64, header: &Header, request: &Request<'_>) -> Result<(), Refused> {
         if self.segment.is_restoring() {
-            self.restores.admits(connection).map_err(Refused::Before)?;
+            self.restores.admits(connection, request.modifies()).map_err(Refused::Before)?;
         }
-        let epoch = self.segment.config_epoch();
-        if header.config_epoch != epoch {
-            let message = format!(
-                "the request lives in config epoch {} and the memory in {epoch}: it was restored since, connect again",
-                header.config_epoch
-            );
-            return Err(Refused::Before(Refusal::new(Status::Fenced, message)));
-        }
-        Ok(())
+        self.restores.check_epoch(header.config_epoch).map_err(Refused::Before)
     }
 
     /// The header of the answer to `request`.
@@ -308,15 +317,30 @@ fn listen(id: u32, endpoints: &[Endpoint]) -> Result<Vec<Arc<Listener>>, StartEr
     endpoints.iter().map(bind).collect()
 }
 
-fn spawn_threads(shared: &Arc<Shared>, listeners: &[Arc<Listener>]) -> io::Result<Vec<JoinHandle<()>>> {
-    let spawn = |name: &str, work: Box<dyn FnOnce() + Send>| {
-        std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(work)
-    };
-    let cuts = Arc::clone(&shared.cuts);
-    let mut threads = vec![spawn("cut-timer", Box::new(move || cuts.run_timer()))?];
-    for listener in listeners {
-        let (listener, shared) = (Arc::clone(listener), Arc::clone(shared));
-        threads.push(spawn("accept", Box::new(move || accept::run(&listener, &shared)))?);
+fn spawn(name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(work)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::config;
+
+    /// The machine has no thread left when the last one is started.
+    #[test]
+    fn a_server_that_cannot_start_leaves_nothing_behind() {
+        let config = config();
+        let no_tcp: Spawn =
+            |name, work| if name == "accept-tcp" { Err(io::Error::other(name)) } else { spawn(name, work) };
+        let failed = Server::start_with(&config, &Options::default(), no_tcp).unwrap_err();
+        assert!(matches!(failed, StartError::Thread(_)), "{failed}");
+        // A thread that is left would keep a listening socket, and a segment that is left would be taken over.
+        let server = Server::start(&config, &Options::default()).expect("nothing is in its way");
+        assert!(matches!(server.opened(), Opened::Created), "{:?}", server.opened());
+        let path = server.shared.segment.path().to_owned();
+        drop(server);
+        let failed = Server::start_with(&config, &Options::default(), no_tcp).unwrap_err();
+        assert!(matches!(failed, StartError::Thread(_)), "{failed}");
+        std::fs::remove_file(path).expect("an older segment keeps its data");
     }
-    Ok(threads)
 }

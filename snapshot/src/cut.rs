@@ -8,10 +8,10 @@
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
-use mcomp_net::{Connection, Endpoint, Timeouts};
+use mcomp_net::{CallError, Connection, Endpoint, Timeouts};
 use mcomp_shm::mutant;
 use mcomp_wire::control::{self, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch, Hello};
-use mcomp_wire::{Kind, Role, Status};
+use mcomp_wire::{Kind, Role, Status, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -30,6 +30,8 @@ pub(crate) struct Cut {
     prepared: Vec<CutPrepared>,
     hold: Duration,
     open: bool,
+    /// How long all servers together may take to answer, but for the first step.
+    timeout: Duration,
 }
 
 /// One server's connection.
@@ -42,9 +44,9 @@ struct Party {
 impl Cut {
     /// Cuts all servers of the cluster at one instant.
     pub(crate) fn make(config: &Config, id: Uuid) -> Result<Cut, SnapshotError> {
-        let servers = connect(config)?;
-        let mut cut = Cut { id, epoch: 0, servers, prepared: Vec::new(), hold: Duration::ZERO, open: true };
-        let cutting = cut.cut_all(config);
+        let (servers, timeout) = (connect(config)?, config.client().timeout);
+        let mut cut = Cut { id, epoch: 0, servers, prepared: Vec::new(), hold: Duration::ZERO, open: true, timeout };
+        let cutting = cut.cut_all();
         if let Err(error) = cutting {
             cut.end(Some(&error.to_string()));
             return Err(error);
@@ -52,20 +54,23 @@ impl Cut {
         Ok(cut)
     }
 
-    fn cut_all(&mut self, config: &Config) -> Result<(), SnapshotError> {
-        let id = self.id;
-        self.set_timeouts(PREPARE_TIMEOUT)?;
-        self.prepared = self.ask_all(Kind::CutPrepare, &CutPrepare { cut: id })?;
-        self.set_timeouts(config.client().timeout)?;
+    fn cut_all(&mut self) -> Result<(), SnapshotError> {
+        let (id, timeout) = (self.id, self.timeout);
+        self.prepared = self.ask_all(Kind::CutPrepare, &CutPrepare { cut: id }, PREPARE_TIMEOUT)?;
         self.epoch = next_epoch(self.prepared.iter().map(|prepared| prepared.epoch));
         let began = Instant::now();
         let switch = CutSwitch { cut: id, epoch: self.epoch };
-        self.ask_all::<_, ()>(Kind::CutSwitch, &switch)?;
-        let released: Vec<CutReleased> = self.ask_all(Kind::CutRelease, &CutRelease { cut: id })?;
+        self.ask_all::<_, ()>(Kind::CutSwitch, &switch, timeout)?;
+        let released: Vec<CutReleased> = self.ask_all(Kind::CutRelease, &CutRelease { cut: id }, timeout)?;
         let longest = released.iter().map(|released| released.held_us).max();
         self.hold = Duration::from_micros(longest.unwrap_or(0));
         tracing::debug!(cut = %id, epoch = self.epoch, held = ?self.hold, took = ?began.elapsed(), "cut");
         Ok(())
+    }
+
+    /// Names the cut.
+    pub(crate) fn id(&self) -> Uuid {
+        self.id
     }
 
     /// The epoch that began with the cut: the snapshot holds what was written before it.
@@ -92,7 +97,10 @@ impl Cut {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        let body = control::encode(&CutEnd { cut: self.id, failure: failure.map(str::to_owned) });
+        let body = control::encode(&CutEnd {
+            cut: self.id,
+            failure: failure.map(|failure| limits::cut_message(failure).to_owned()),
+        });
         let mut asked = Vec::new();
         for party in &mut self.servers {
             // A server that is gone ends the cut by itself when it notices, or when it starts again.
@@ -100,16 +108,21 @@ impl Cut {
                 asked.push(party);
             }
         }
-        for party in asked {
-            if let Err(error) = party.connection.next_answer() {
-                tracing::debug!(server = party.name, %error, "the end of the cut was not acknowledged");
+        for answer in answers::<()>(asked, self.timeout) {
+            if let Err(error) = answer {
+                tracing::debug!(%error, "the end of the cut was not acknowledged");
             }
         }
     }
 
-    /// Sends to all, then waits for all. The first failure counts, but every answer is taken, so
-    /// that the connections stay usable for the end of the cut.
-    fn ask_all<Q: Serialize, A: DeserializeOwned>(&mut self, kind: Kind, request: &Q) -> Result<Vec<A>, SnapshotError> {
+    /// Sends to all, then waits for all, no longer than `timeout`. The first failure counts, but every answer is
+    /// taken, so that the connections stay usable for the end of the cut.
+    fn ask_all<Q: Serialize, A: DeserializeOwned>(
+        &mut self,
+        kind: Kind,
+        request: &Q,
+        timeout: Duration,
+    ) -> Result<Vec<A>, SnapshotError> {
         let body = control::encode(request);
         let mut failure = None;
         let mut sent = Vec::with_capacity(self.servers.len());
@@ -124,26 +137,40 @@ impl Cut {
                 }
             }
         }
-        let mut answers = Vec::with_capacity(sent.len());
-        for party in sent {
-            let answer = party.connection.next_answer().and_then(|(_, body)| Ok(control::decode(body)?));
+        let mut taken = Vec::with_capacity(sent.len());
+        for answer in answers(sent, timeout) {
             match answer {
-                Ok(answer) => answers.push(answer),
+                Ok(answer) => taken.push(answer),
                 Err(error) => {
-                    failure.get_or_insert(SnapshotError::call(&party.name, error));
+                    failure.get_or_insert(error);
                 }
             }
         }
-        failure.map_or(Ok(answers), Err)
+        failure.map_or(Ok(taken), Err)
     }
+}
 
-    fn set_timeouts(&mut self, timeout: Duration) -> Result<(), SnapshotError> {
-        for party in &mut self.servers {
-            let set = party.connection.set_request_timeout(timeout);
-            set.map_err(|error| SnapshotError::call(&party.name, error.into()))?;
-        }
-        Ok(())
+impl Party {
+    fn answer<A: DeserializeOwned>(&mut self, deadline: Instant) -> Result<A, CallError> {
+        self.connection.set_request_timeout(deadline.saturating_duration_since(Instant::now()))?;
+        let (_, body) = self.connection.next_answer()?;
+        Ok(control::decode(body)?)
     }
+}
+
+/// Takes an answer of each, with one deadline for all: two frozen servers take no longer than one.
+fn answers<A: DeserializeOwned>(
+    parties: Vec<&mut Party>,
+    timeout: Duration,
+) -> impl Iterator<Item = Result<A, SnapshotError>> {
+    let deadline = Instant::now() + timeout;
+    parties.into_iter().map(move |party| {
+        party.answer(deadline).map_err(|error| match error {
+            // What was left of it for this one says nothing to anybody.
+            CallError::TimedOut(_) => SnapshotError::call(&party.name, CallError::TimedOut(timeout)),
+            error => SnapshotError::call(&party.name, error),
+        })
+    })
 }
 
 impl Drop for Cut {
@@ -195,6 +222,29 @@ pub(crate) fn timeouts(config: &Config) -> Timeouts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::FarSide;
+
+    #[test]
+    fn frozen_servers_share_one_deadline() {
+        let mut far: Vec<FarSide> = (0..2).map(|_| FarSide::start(|_, _| {})).collect();
+        let party = |far: &mut FarSide| Party { name: "a server".to_owned(), connection: far.connect() };
+        let mut parties: Vec<Party> = far.iter_mut().map(party).collect();
+        for party in &mut parties {
+            party.connection.start(Kind::CutEnd, &[]).unwrap();
+        }
+        let timeout = Duration::from_millis(300);
+        let deadline = Instant::now() + timeout;
+        let waits: Vec<Duration> = parties.iter_mut().map(|party| waited(party.answer::<()>(deadline))).collect();
+        assert!(waits[1] < timeout / 2, "the second waited anew: {waits:?}");
+    }
+
+    /// How long a call was ready to wait that got no answer.
+    fn waited(answer: Result<(), CallError>) -> Duration {
+        match answer {
+            Err(CallError::TimedOut(wait)) => wait,
+            other => panic!("{other:?}"),
+        }
+    }
 
     #[test]
     fn the_last_epoch_of_a_server_does_not_overflow() {

@@ -1,11 +1,16 @@
 //! Why there is no snapshot, or no restore: sorted by what the caller does next.
 
 use std::io;
+use std::time::Duration;
 
 use mcomp_net::{CallError, ConnectError};
 use mcomp_wire::Status;
 
 use crate::file::FileError;
+use crate::tally::MOST_WAITING;
+
+/// Who says no when it is this process itself.
+const MASTER: &str = "the master's snapshot process";
 
 /// A failure of a snapshot or a restore.
 #[derive(Debug, thiserror::Error)]
@@ -90,8 +95,20 @@ impl SnapshotError {
 
     /// The master's own process is stopping.
     pub(crate) fn stopped() -> SnapshotError {
-        let who = "the master's snapshot process".to_owned();
+        let who = MASTER.to_owned();
         SnapshotError::Unavailable { who, reason: "it was stopped".to_owned() }
+    }
+
+    /// The master's own limit, as a server that reaches its own would say it.
+    pub(crate) fn too_long(time_limit: Duration) -> SnapshotError {
+        let message = format!("the snapshot was not done within {time_limit:?}");
+        SnapshotError::Refused { who: MASTER.to_owned(), status: Status::CutLost, message }
+    }
+
+    /// Too many snapshots wait for their turn.
+    pub(crate) fn long_line() -> SnapshotError {
+        let message = format!("{MOST_WAITING} snapshots wait for their turn already: try again later");
+        SnapshotError::Refused { who: MASTER.to_owned(), status: Status::Busy, message }
     }
 
     pub(crate) fn call(who: impl Into<String>, error: CallError) -> SnapshotError {

@@ -4,18 +4,18 @@
 //! master's memory does not grow with the cluster, and a slow disk slows the copies down, never the
 //! servers.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use mcomp_config::Config;
 use mcomp_net::{CallError, Connection, Endpoint, Stream};
-use mcomp_wire::control::{self, SnapshotCollect, SnapshotProgress};
+use mcomp_wire::control::{self, SnapshotCollect, SnapshotCollected, SnapshotProgress};
 use mcomp_wire::{Chunk, Kind, Role};
 
 use crate::SnapshotError;
 use crate::cut::{hello, timeouts};
 use crate::file::{Codec, EncodedChunk, Writer};
+use crate::limit::Limit;
 
 /// Chunks that wait for the disk at most, from all servers together.
 const QUEUE: usize = 16;
@@ -68,13 +68,17 @@ impl Copier {
 
     fn receive_all(&mut self, request: &SnapshotCollect, events: &SyncSender<Event>) -> Result<(), CallError> {
         self.connection.start(Kind::SnapshotCollect, &control::encode(request))?;
+        let mut chunks = 0;
         loop {
             let server = self.server;
             let (header, body) = self.connection.next_answer()?;
             let event = match Kind::from_wire(header.kind) {
-                Some(Kind::SnapshotChunk) => Event::Chunk(read_chunk(body)?),
+                Some(Kind::SnapshotChunk) => {
+                    chunks += 1;
+                    Event::Chunk(read_chunk(body)?)
+                }
                 Some(Kind::SnapshotProgress) => Event::Progress { server, progress: control::decode(body)? },
-                Some(Kind::SnapshotCollect) => return Ok(()),
+                Some(Kind::SnapshotCollect) => return check_count(chunks, &control::decode(body)?),
                 _ => return Err(CallError::Answer(format!("unexpected frame: {header}"))),
             };
             if events.send(event).is_err() {
@@ -89,7 +93,7 @@ pub(crate) fn gather(
     copiers: Vec<Copier>,
     requests: &[SnapshotCollect],
     writer: &mut Writer,
-    stopping: &AtomicBool,
+    limit: &Limit<'_>,
     progress: &mut dyn FnMut(SnapshotProgress),
 ) -> Result<(), SnapshotError> {
     let handles: Vec<Stream> = copiers.iter().map(Copier::handle).collect::<Result<_, _>>()?;
@@ -105,7 +109,7 @@ pub(crate) fn gather(
                 .map_err(SnapshotError::Thread)?;
         }
         drop(sender);
-        let written = write_all(events, requests.len(), writer, stopping, progress);
+        let written = write_all(events, requests.len(), writer, limit, progress);
         // After a failure the others must not go on waiting for their peers.
         handles.iter().for_each(Stream::shutdown);
         written
@@ -116,7 +120,7 @@ fn write_all(
     events: Receiver<Event>,
     servers: usize,
     writer: &mut Writer,
-    stopping: &AtomicBool,
+    limit: &Limit<'_>,
     progress: &mut dyn FnMut(SnapshotProgress),
 ) -> Result<(), SnapshotError> {
     let mut by_server = vec![SnapshotProgress { done: 0, total: 0 }; servers];
@@ -131,10 +135,7 @@ fn write_all(
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
             Err(RecvTimeoutError::Timeout) => {}
         }
-        // Relaxed: a flag, looked at again soon.
-        if stopping.load(Ordering::Relaxed) {
-            return Err(SnapshotError::stopped());
-        }
+        limit.check()?;
     }
 }
 
@@ -142,6 +143,14 @@ fn write_all(
 fn sum(by_server: &[SnapshotProgress]) -> SnapshotProgress {
     let sum = |part: fn(&SnapshotProgress) -> u64| by_server.iter().map(part).fold(0, u64::saturating_add);
     SnapshotProgress { done: sum(|one| one.done), total: sum(|one| one.total) }
+}
+
+/// A chunk that was lost on the way would be memory that the file says is zero.
+fn check_count(received: u64, done: &SnapshotCollected) -> Result<(), CallError> {
+    match done.chunks {
+        sent if sent == received => Ok(()),
+        sent => Err(CallError::Answer(format!("{received} chunks came, and {sent} were sent"))),
+    }
 }
 
 fn read_chunk(body: &[u8]) -> Result<EncodedChunk, CallError> {
@@ -165,7 +174,70 @@ pub(crate) fn snapshot_address(config: &Config, id: u32) -> Result<String, Snaps
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use mcomp_wire::Header;
+    use uuid::Uuid;
+
     use super::*;
+    use crate::file::{Folder, Meta, ServerRecord};
+    use crate::fixture::FarSide;
+
+    /// What comes of a copy whose process sends one chunk and says that it has sent `said`.
+    fn receive(said: u64) -> Option<SnapshotError> {
+        let mut far = FarSide::start(move |far, request| {
+            let chunk = EncodedChunk::encode(Uuid::nil(), 0, &[7; 4096], 0).unwrap();
+            let head = Chunk {
+                addr: chunk.address(),
+                length: chunk.length(),
+                crc: chunk.crc(),
+                codec: chunk.codec() as u8,
+                stored: chunk.stored(),
+            };
+            let chunk = Header { kind: Kind::SnapshotChunk as u8, flags: mcomp_wire::flags::MORE, ..request };
+            far.answer(chunk, &[&head.emit_head(), head.stored].concat());
+            far.answer(request, &control::encode(&SnapshotCollected { chunks: said }));
+        });
+        let copier = Copier { name: "a copier".into(), server: 0, connection: far.connect() };
+        let (sender, events) = sync_channel(QUEUE);
+        let request = SnapshotCollect { cut: Uuid::nil(), epoch: 1, segment: Uuid::nil(), since: 0, level: 0 };
+        copier.receive(&request, &sender);
+        drop(sender);
+        events.iter().find_map(|event| if let Event::Failed(error) = event { Some(error) } else { None })
+    }
+
+    /// Servers and snapshot processes that are alive and never done are no reason to wait for ever.
+    #[test]
+    fn the_master_gives_up_by_itself() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::open_or_create(dir.path()).unwrap();
+        let segment = ServerRecord { segment: Uuid::nil(), change_from_epoch: 0, cut_epoch: 2 };
+        let meta = Meta {
+            cluster: "demo".into(),
+            k_bytes: 4096,
+            servers: vec![segment],
+            cut: Uuid::from_u128(1),
+            parent: None,
+            cut_epoch: 2,
+            config_epoch: 1,
+            created_us: 0,
+        };
+        let mut writer = Writer::create(folder.dir(), meta).unwrap();
+        let mut far = FarSide::start(|_, _| {});
+        let copiers = vec![Copier { name: "a copier".into(), server: 0, connection: far.connect() }];
+        let request = SnapshotCollect { cut: Uuid::nil(), epoch: 2, segment: Uuid::nil(), since: 0, level: 0 };
+        let going = AtomicBool::new(false);
+        let limit = Limit::new(&going, Duration::from_millis(1));
+        let given_up = gather(copiers, &[request], &mut writer, &limit, &mut |_| {}).unwrap_err();
+        assert_eq!(given_up.kind(), "cut_lost", "{given_up}");
+    }
+
+    #[test]
+    fn a_chunk_that_does_not_arrive_fails_the_snapshot() {
+        assert!(receive(1).is_none());
+        let failed = receive(2).expect("one chunk is missing").to_string();
+        assert!(failed.contains("1 chunks came, and 2 were sent"), "{failed}");
+    }
 
     #[test]
     fn numbers_of_peers_do_not_overflow() {

@@ -15,7 +15,7 @@
 //!
 //! | lock | guards | held across |
 //! |---|---|---|
-//! | `Turn::taken` | whose turn it is to make a snapshot | nothing (it is a flag with a condition variable) |
+//! | `Turn::line` | whose turn it is to make a snapshot | nothing (it is a flag with a condition variable) |
 //! | `Tally::inner` | counts and the last result | a string copy |
 //! | `Service::open` | handles of open connections | a map operation |
 //!
@@ -26,7 +26,10 @@ mod collect;
 mod cut;
 mod error;
 pub mod file;
+#[cfg(test)]
+mod fixture;
 mod gather;
+mod limit;
 mod master;
 mod restore;
 mod service;

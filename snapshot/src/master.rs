@@ -6,7 +6,6 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use jiff::Timestamp;
 use mcomp_config::Config;
@@ -17,6 +16,7 @@ use crate::SnapshotError;
 use crate::cut::{Cut, is_worth_retrying};
 use crate::file::{Chain, Entry, Finished, Folder, MAX_CHAIN_FILES, Meta, Parent, ServerRecord, State, Writer};
 use crate::gather::{Copier, gather};
+use crate::limit::Limit;
 use crate::tally::{Tally, Turn};
 
 /// Cuts that are tried before a snapshot is given up because servers were too slow.
@@ -51,14 +51,15 @@ impl Master {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Makes a snapshot, waiting for its turn, and counts it.
+    /// Makes a snapshot, waiting for its turn, and counts it. One for which there is no room in the line is refused
+    /// and not counted: nothing was tried.
     pub(crate) fn create(
         &self,
         wanted: Wanted,
         tally: &Tally,
         progress: &mut dyn FnMut(SnapshotProgress),
     ) -> Result<SnapshotCreated, SnapshotError> {
-        let _turn = self.turn.take();
+        let _turn = self.turn.take().ok_or_else(SnapshotError::long_line)?;
         let created = self.try_once(wanted, progress);
         match &created {
             Ok(created) => {
@@ -78,14 +79,14 @@ impl Master {
         wanted: Wanted,
         progress: &mut dyn FnMut(SnapshotProgress),
     ) -> Result<SnapshotCreated, SnapshotError> {
-        self.go_on()?;
-        let began = Instant::now();
+        let limit = Limit::new(&self.stopping, self.config.snapshot().time_limit);
+        limit.check()?;
         let folder = Folder::open_or_create(&self.config.snapshot().dir)?;
         folder.sweep()?;
         let copiers = Copier::connect_all(&self.config)?;
-        let (cut, cut_id) = self.cut()?;
-        let hold_us = cut.hold().as_micros() as u64;
-        match self.save(&cut, cut_id, copiers, &folder, wanted, progress) {
+        let cut = self.cut(&limit)?;
+        let (cut_id, hold_us) = (cut.id(), cut.hold().as_micros() as u64);
+        match self.save(&cut, copiers, &folder, wanted, &limit, progress) {
             Ok((finished, full)) => {
                 cut.end(None);
                 self.prune(&folder);
@@ -97,7 +98,7 @@ impl Master {
                     memory_bytes: finished.memory_bytes,
                     file_bytes: finished.file_bytes,
                     hold_us,
-                    took_us: began.elapsed().as_micros() as u64,
+                    took_us: limit.elapsed().as_micros() as u64,
                 })
             }
             Err(error) => {
@@ -109,31 +110,25 @@ impl Master {
 
     /// Cuts all servers. A cut that failed because servers were too slow has cost nothing but its hold, so it is
     /// tried again; a copy that failed would most likely fail again, and is not.
-    fn cut(&self) -> Result<(Cut, Uuid), SnapshotError> {
+    fn cut(&self, limit: &Limit<'_>) -> Result<Cut, SnapshotError> {
         let mut tries = 1;
         loop {
-            let id = Uuid::new_v4();
-            match Cut::make(&self.config, id) {
+            match Cut::make(&self.config, Uuid::new_v4()) {
                 Err(error) if is_worth_retrying(&error) && tries < MOST_CUTS => tries += 1,
-                made => return made.map(|cut| (cut, id)),
+                made => return made,
             }
-            self.go_on()?;
+            limit.check()?;
         }
-    }
-
-    /// Refuses to begin anything in a process that stops.
-    fn go_on(&self) -> Result<(), SnapshotError> {
-        if self.stopping.load(Ordering::Relaxed) { Err(SnapshotError::stopped()) } else { Ok(()) }
     }
 
     /// Copies and writes; the file is published when this returns `Ok`.
     fn save(
         &self,
         cut: &Cut,
-        cut_id: Uuid,
         copiers: Vec<Copier>,
         folder: &Folder,
         wanted: Wanted,
+        limit: &Limit<'_>,
         progress: &mut dyn FnMut(SnapshotProgress),
     ) -> Result<(Finished, bool), SnapshotError> {
         let entries = folder.list()?;
@@ -144,10 +139,10 @@ impl Master {
         let newest = entries.iter().rev().find_map(ours);
         let parent = self.parent(cut, newest.as_ref().map(|(path, _)| path.as_path()), wanted)?;
         let created_us = created_after(newest.map(|(_, meta)| meta.created_us));
-        let meta = self.meta(cut, cut_id, created_us, parent.as_ref());
+        let meta = self.meta(cut, created_us, parent.as_ref());
         let level = self.config.snapshot().level;
         let request = |server: &ServerRecord| SnapshotCollect {
-            cut: cut_id,
+            cut: cut.id(),
             epoch: server.cut_epoch,
             segment: server.segment,
             since: server.change_from_epoch,
@@ -155,11 +150,11 @@ impl Master {
         };
         let requests: Vec<SnapshotCollect> = meta.servers.iter().map(request).collect();
         let mut writer = Writer::create(folder.dir(), meta)?;
-        gather(copiers, &requests, &mut writer, &self.stopping, progress)?;
+        gather(copiers, &requests, &mut writer, limit, progress)?;
         Ok((writer.finish()?, parent.is_none()))
     }
 
-    fn meta(&self, cut: &Cut, cut_id: Uuid, created_us: i64, parent: Option<&Meta>) -> Meta {
+    fn meta(&self, cut: &Cut, created_us: i64, parent: Option<&Meta>) -> Meta {
         let record = |prepared: &mcomp_wire::control::CutPrepared| ServerRecord {
             segment: prepared.segment,
             change_from_epoch: parent.map_or(0, |parent| parent.cut_epoch),
@@ -169,7 +164,7 @@ impl Master {
             cluster: self.config.name().to_owned(),
             k_bytes: self.config.k(),
             servers: cut.prepared().iter().map(record).collect(),
-            cut: cut_id,
+            cut: cut.id(),
             parent: parent.map(|parent| Parent { cut: parent.cut, epoch: parent.cut_epoch }),
             cut_epoch: cut.epoch(),
             config_epoch: cut.prepared().iter().map(|prepared| prepared.config_epoch).max().unwrap_or(0),
@@ -222,18 +217,43 @@ mod tests {
     use mcomp_config::Overrides;
 
     use super::*;
+    use crate::tally::MOST_WAITING;
 
-    /// Nothing listens at the addresses: a master that asks its servers first fails with another reason.
+    /// A master in `dir`. Nothing listens at its servers' addresses.
+    fn master(dir: &Path) -> Master {
+        let server = "[[server]]\naddress = \"127.0.0.1:1\"\nsnapshot = \"127.0.0.1:2\"\n";
+        let text = format!("[cluster]\nname = \"stopped\"\nk = 4096\nn = 1\n{server}");
+        let config = Config::parse(&text, &dir.join("mcomp.cfg"), &Overrides::default()).unwrap();
+        Master::new(config)
+    }
+
+    /// A master that asks its servers first fails with another reason.
     #[test]
     fn a_stopped_master_begins_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let server = "[[server]]\naddress = \"127.0.0.1:1\"\nsnapshot = \"127.0.0.1:2\"\n";
-        let text = format!("[cluster]\nname = \"stopped\"\nk = 4096\nn = 1\n{server}");
-        let config = Config::parse(&text, &dir.path().join("mcomp.cfg"), &Overrides::default()).unwrap();
-        let master = Master::new(config);
+        let master = master(dir.path());
         master.stop();
         let refused = master.create(Wanted::Full, &Tally::default(), &mut |_| {}).unwrap_err();
         assert!(refused.to_string().contains("it was stopped"), "{refused}");
         assert!(!dir.path().join("snapshots").exists());
+    }
+
+    /// Each of those who wait holds a connection to this process, which needs one to itself.
+    #[test]
+    fn a_long_line_is_told_to_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (master, tally) = (master(dir.path()), Tally::default());
+        let create = || master.create(Wanted::Full, &tally, &mut |_| {}).unwrap_err().kind();
+        let first = master.turn.take().expect("nobody waits");
+        std::thread::scope(|scope| {
+            let waiters: Vec<_> = (0..MOST_WAITING).map(|_| scope.spawn(create)).collect();
+            while master.turn.waiting() < MOST_WAITING {
+                std::thread::yield_now();
+            }
+            assert_eq!((create(), tally.counts().aborted), ("busy", 0), "nothing was tried");
+            drop(first);
+            assert!(waiters.into_iter().all(|waiter| waiter.join().unwrap() == "unavailable"), "no server listens");
+        });
+        assert_eq!(tally.counts().aborted, MOST_WAITING as u64);
     }
 }

@@ -4,14 +4,15 @@
 //! Then every server closes its memory to everyone else, all of it is written (what the snapshot does
 //! not hold becomes zero), and the servers open again under a new config epoch, which fences clients
 //! of the old memory. If it is cut off in between, the memory stays closed: nobody ever reads a
-//! mixture, and running the restore again mends it.
+//! mixture, and running the restore again mends it. If a server cannot be closed, nothing was written
+//! yet, and those that were closed open again as they were.
 
 use std::path::Path;
 use std::time::Instant;
 
 use mcomp_client::{Cluster, Dedicated, Error, Options};
 use mcomp_config::Config;
-use mcomp_wire::control::{RestoreBegin, RestoreEnd};
+use mcomp_wire::control::{RestoreAbort, RestoreBegin, RestoreEnd};
 use mcomp_wire::{Kind, Role, Space};
 use uuid::Uuid;
 
@@ -126,17 +127,30 @@ struct Target {
 }
 
 impl Target {
+    /// Closes all servers, or none.
     fn begin(&mut self, restore: &RestoreBegin) -> Result<(), SnapshotError> {
         for closed in 0..self.links.len() {
             if let Err(error) = self.links[closed].call::<_, ()>(Kind::RestoreBegin, restore) {
-                return Err(match closed {
-                    0 => error.into(),
-                    // Some servers are closed by now, and stay so.
-                    _ => SnapshotError::CutOff { reason: error.to_string() },
-                });
+                return Err(self.open_again(closed, restore, error));
             }
         }
         Ok(())
+    }
+
+    /// Takes the restore back at the first `closed` servers, because of `error` at the next one, where the end of
+    /// the connection takes it back if it has begun there.
+    fn open_again(&mut self, closed: usize, restore: &RestoreBegin, error: Error) -> SnapshotError {
+        let abort = RestoreAbort { restore: restore.restore };
+        let mut left_closed = None;
+        for link in &mut self.links[..closed] {
+            if let Err(failure) = link.call::<_, ()>(Kind::RestoreAbort, &abort) {
+                left_closed.get_or_insert(failure);
+            }
+        }
+        match left_closed {
+            None => error.into(),
+            Some(failure) => SnapshotError::CutOff { reason: format!("{error}; and {failure}") },
+        }
     }
 
     fn write_all(&mut self, chain: &Chain, progress: &mut dyn FnMut(u64, u64)) -> Result<(), SnapshotError> {

@@ -22,7 +22,11 @@ use crate::SnapshotError;
 use crate::collect::{Collection, Next};
 use crate::file::EncodedChunk;
 use crate::master::{Master, Wanted};
-use crate::tally::Tally;
+use crate::tally::{Places, Tally};
+
+/// Copies of the segment at a time, each with its threads and its chunks in memory: the master's, and one that it
+/// has given up and that has not ended yet.
+pub(crate) const MOST_COPIES: usize = 2;
 
 /// How often progress is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(100);
@@ -33,6 +37,8 @@ pub(crate) struct Service {
     pub(crate) config: Config,
     pub(crate) id: u32,
     pub(crate) tally: Tally,
+    /// For copies of the segment; see [`MOST_COPIES`].
+    pub(crate) copies: Places,
     /// Present in the master's process only.
     pub(crate) master: Option<Master>,
 }
@@ -191,8 +197,12 @@ impl Peer {
     }
 
     fn collect(&mut self, header: Header, request: SnapshotCollect) -> Result<(), Failed> {
+        let service = Arc::clone(&self.service);
+        let busy =
+            || Refusal::new(Status::Busy, format!("{MOST_COPIES} copies of this segment are being made already"));
+        let _place = service.copies.take().ok_or_else(busy)?;
         let cut_lost = |error: crate::collect::CollectError| Refusal::new(Status::CutLost, error.to_string());
-        let collection = Collection::start(self.service.config.name(), self.service.id, request).map_err(cut_lost)?;
+        let collection = Collection::start(service.config.name(), service.id, request).map_err(cut_lost)?;
         let mut chunks = 0;
         let mut reported = Instant::now();
         loop {
@@ -323,3 +333,6 @@ fn told(error: &SnapshotError) -> Refusal {
         error => Refusal::new(error.status(), error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use crate::SnapshotError;
 use crate::gather::snapshot_address;
 use crate::master::{Master, Wanted};
-use crate::service::{Peer, Service};
-use crate::tally::Tally;
+use crate::service::{MOST_COPIES, Peer, Service};
+use crate::tally::{Places, Tally};
 
 /// Connections at a time. The master and a few operators are all that come.
 const MOST_CONNECTIONS: usize = 64;
@@ -59,7 +59,13 @@ impl Snapshotter {
         };
         let master = (config.snapshot().master == id).then(|| Master::new(config.clone()));
         let shared = Arc::new(Shared {
-            service: Arc::new(Service { config: config.clone(), id, tally: Tally::default(), master }),
+            service: Arc::new(Service {
+                config: config.clone(),
+                id,
+                tally: Tally::default(),
+                copies: Places::new(MOST_COPIES),
+                master,
+            }),
             watchdog: Watchdog::start(watchdog_limits).map_err(SnapshotError::Thread)?,
             stopping: AtomicBool::new(false),
             open: Mutex::default(),

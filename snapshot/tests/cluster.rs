@@ -5,11 +5,13 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use mcomp_client::Cluster;
+use mcomp_client::{Cluster, Options};
 use mcomp_config::{Config, Overrides};
-use mcomp_server::{Options, Server};
+use mcomp_server::Server;
 use mcomp_snapshot::file::{Chain, Folder, Meta, Writer};
 use mcomp_snapshot::{Restore, SnapshotError, Snapshotter};
+use mcomp_wire::control::{RestoreBegin, RestoreEnd};
+use mcomp_wire::{Kind, Role};
 
 struct Running {
     config: Config,
@@ -20,7 +22,7 @@ struct Running {
 impl Running {
     fn start(dir: &Path, n: u32, k: u64, extra: &str) -> Running {
         let config = config(dir, n, k, extra);
-        let server = |id| Server::start(&config, &Options { id, op_log: None }).expect("a server");
+        let server = |id| Server::start(&config, &mcomp_server::Options { id, op_log: None }).expect("a server");
         let snapshotter = |id| Snapshotter::start(&config, id).expect("a snapshot process");
         let servers = (0..n).map(server).collect();
         let snapshotters = (0..n).map(snapshotter).collect();
@@ -115,7 +117,7 @@ fn a_missing_process_fails_the_snapshot_and_the_next_one_works() {
     drop(stopped);
     let failed = mcomp_snapshot::create(&cluster.config, false, &mut |_| {}).unwrap_err();
     assert!(failed.to_string().contains("server 1"), "{failed}");
-    cluster.servers.push(Server::start(&cluster.config, &Options { id: 1, op_log: None }).unwrap());
+    cluster.servers.push(Server::start(&cluster.config, &mcomp_server::Options { id: 1, op_log: None }).unwrap());
     let created = cluster.create(false);
     Chain::open(&created.path).unwrap().verify(&mut |_, _| {}).unwrap();
     let status = mcomp_snapshot::snapshotter_status(&cluster.config, 0).unwrap();
@@ -145,6 +147,28 @@ fn the_schedule_makes_full_and_incremental_snapshots_and_keeps_the_newest() {
     for entry in kept {
         Chain::open(&entry.path).unwrap().verify(&mut |_, _| {}).unwrap();
     }
+}
+
+#[test]
+fn a_restore_that_cannot_close_a_server_leaves_all_as_they_were() {
+    let dir = tempfile::tempdir().unwrap();
+    let k = 64 << 10;
+    let cluster = Running::start(dir.path(), 2, k, "");
+    let client = cluster.client();
+    client.write_at(k - 2, b"kept").unwrap();
+    let snapshot = cluster.create(false).path;
+    let restore = || Restore::prepare(&cluster.config, Path::new(&snapshot), &mut |_, _| {}).unwrap();
+    let admin = Options { role: Role::Admin, ..Options::from_config(&cluster.config) };
+    let mut other = Cluster::with_options(admin).unwrap().dedicated(1).unwrap();
+    let other_restore = uuid::Uuid::from_u128(1);
+    other.call::<_, ()>(Kind::RestoreBegin, &RestoreBegin { restore: other_restore }).unwrap();
+    let refused = restore().run(&mut |_, _| {}).unwrap_err();
+    assert_eq!((refused.kind(), refused.outcome_unknown()), ("busy", false), "{refused}");
+    assert_eq!(client.read_vec(k - 2, 2).unwrap(), b"ke", "server 0 is open again, under the old epoch");
+    let restore_end = RestoreEnd { restore: other_restore, config_epoch: other.welcome().config_epoch + 1 };
+    other.call::<_, ()>(Kind::RestoreEnd, &restore_end).unwrap();
+    restore().run(&mut |_, _| {}).unwrap();
+    assert_eq!(cluster.client().read_vec(k - 2, 4).unwrap(), b"kept");
 }
 
 /// Whoever retries the whole snapshot copies for nothing, and makes the writers wait once more each time.

@@ -31,16 +31,21 @@ impl<'a> Batch<'a> {
     /// Checks every item of a request batch before any is done.
     pub fn parse(body: &'a [u8]) -> Result<Batch<'a>, Malformed> {
         let batch = Batch::parse_answer(body)?;
-        let mut answer_bytes = 0u64;
+        let (mut answer_bytes, mut touched_bytes) = (0u64, 0u64);
         for item in batch.items() {
+            // The status is for answers.
+            if item.status != 0 {
+                return Err(Malformed::Reserved);
+            }
             let request = Request::parse_single(item.kind, item.body)?;
             answer_bytes += request.answer_len();
+            touched_bytes += request.touched_len();
         }
-        let max = limits::MAX_PAYLOAD as u64;
-        if answer_bytes > max {
-            return Err(Malformed::TooLarge { length: answer_bytes, max });
+        let maxima = [(answer_bytes, limits::MAX_PAYLOAD as u64), (touched_bytes, limits::MAX_SPAN)];
+        match maxima.into_iter().find(|(length, max)| length > max) {
+            Some((length, max)) => Err(Malformed::TooLarge { length, max }),
+            None => Ok(batch),
         }
-        Ok(batch)
     }
 
     /// Checks the framing of the items of an answer.

@@ -174,7 +174,7 @@ pub struct CutEnd {
     pub failure: Option<String>,
 }
 
-/// `RestoreBegin`: refuse data requests of everyone but this connection's session.
+/// `RestoreBegin`: refuse data requests of everyone but this connection.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreBegin {
     /// Names the restore.
@@ -188,6 +188,13 @@ pub struct RestoreEnd {
     pub restore: Uuid,
     /// The new config epoch, greater than that of any server.
     pub config_epoch: u64,
+}
+
+/// `RestoreAbort`: open again as it was, if nothing was written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreAbort {
+    /// The restore.
+    pub restore: Uuid,
 }
 
 /// `SnapshotCreate`: what kind of snapshot is wanted.
@@ -285,6 +292,7 @@ pub fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Malformed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
 
     #[test]
     fn golden_hello() {
@@ -308,6 +316,18 @@ mod tests {
         assert_eq!(decode::<Hello>(&bytes), Ok(hello));
         assert!(decode::<Hello>(&bytes[..9]).is_err());
         assert_eq!(decode::<CutRelease>(&[16; 18]), Err(Malformed::Trailing(1)));
+    }
+
+    #[test]
+    fn golden_restore() {
+        let restore = Uuid::from_u128(0x0102);
+        let id = [16, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2];
+        assert_eq!(encode(&RestoreBegin { restore }), id);
+        assert_eq!(encode(&RestoreEnd { restore, config_epoch: 300 }), [&id[..], &[0xac, 2]].concat());
+        assert_eq!(encode(&RestoreAbort { restore }), id);
+        assert_eq!(decode::<RestoreAbort>(&id), Ok(RestoreAbort { restore }));
+        let kinds = [Kind::RestoreBegin, Kind::RestoreEnd, Kind::RestoreAbort];
+        assert_eq!(kinds.map(|kind| kind as u8), [0x38, 0x39, 0x3a]);
     }
 
     #[test]

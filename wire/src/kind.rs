@@ -79,6 +79,8 @@ numbered! {
         RestoreBegin = 0x38 "restore_begin",
         /// Restore: all is written, open again under a new config epoch.
         RestoreEnd = 0x39 "restore_end",
+        /// Restore: nothing was written, open again as it was.
+        RestoreAbort = 0x3a "restore_abort",
         /// To the master's snapshot process: make a snapshot.
         SnapshotCreate = 0x40 "snapshot_create",
         /// To a snapshot process: copy your segment as of a cut.

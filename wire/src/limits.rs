@@ -24,7 +24,8 @@ pub const MAX_RANGES: usize = 4096;
 /// Items in one batch.
 pub const MAX_BATCH: usize = 4096;
 
-/// Bytes that one fill, copy or checksum may touch; a client splits longer ones.
+/// Bytes that one fill, copy or checksum may touch, and all of one batch together; a client splits longer
+/// ones. So it bounds how long one frame keeps a server busy: reads and writes have [`MAX_PAYLOAD`].
 pub const MAX_SPAN: u64 = 64 << 20;
 
 /// Bytes of all sentences in the answer of one batch: items refused beyond it have an empty body.
@@ -46,6 +47,11 @@ pub const MAX_CLUSTER_NAME: usize = 40;
 
 /// Servers in one cluster.
 pub const MAX_SERVERS: u32 = 256;
+
+/// As much of a sentence as [`MAX_MESSAGE`] allows.
+pub fn cut_message(message: &str) -> &str {
+    &message[..message.floor_char_boundary(MAX_MESSAGE)]
+}
 
 const _: () = assert!(MAX_RANGES * 16 + 8 <= MAX_OVERHEAD);
 const _: () = assert!(MAX_BATCH * 32 <= MAX_OVERHEAD);

@@ -240,6 +240,15 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// Bytes of memory that it touches and that neither its body nor its answer holds.
+    pub fn touched_len(&self) -> u64 {
+        match self {
+            Request::Fill { len, .. } | Request::Copy { len, .. } | Request::Checksum { len, .. } => *len,
+            Request::Batch(batch) => batch.requests().map(|request| request.touched_len()).sum(),
+            _ => 0,
+        }
+    }
+
     /// Bytes of the answer's body when it goes well.
     pub fn answer_len(&self) -> u64 {
         match self {

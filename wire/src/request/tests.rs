@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::emit_item;
+use crate::{Status, emit_answer_item, emit_item};
 
 fn emitted(request: &Request<'_>) -> Vec<u8> {
     let mut out = Vec::new();
@@ -69,11 +69,34 @@ fn wrong_shapes_are_refused() {
     let mut nested = Vec::new();
     emit_item(&Request::Batch(Batch::parse(&[]).unwrap()), &mut nested);
     assert_eq!(Batch::parse(&nested), Err(Malformed::Kind(Kind::Batch as u8)));
+    let mut answered = Vec::new();
+    emit_answer_item(Kind::Fill, &mut answered, |out| {
+        Request::Fill { addr: 0, len: 1, byte: 2 }.emit(out);
+        Status::Busy
+    });
+    assert_eq!(Batch::parse(&answered), Err(Malformed::Reserved), "a status is for answers");
     let mut list = Vec::new();
     Ranges::emit(&[(0, u64::MAX), (0, u64::MAX)], &mut list);
     assert!(matches!(Ranges::parse(&list), Err(Malformed::TooLarge { .. })));
     let claim = [0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0];
     assert!(matches!(Ranges::parse(&claim), Err(Malformed::TooMany { .. })));
+}
+
+/// What neither the request nor the answer holds costs its sender nothing, and must not keep a server busy.
+#[test]
+fn a_batch_touches_no_more_than_one_request_may() {
+    let batch = |requests: &[Request<'_>]| {
+        let mut items = Vec::new();
+        requests.iter().for_each(|request| emit_item(request, &mut items));
+        Batch::parse(&items).map(|batch| Request::Batch(batch).touched_len())
+    };
+    let half = limits::MAX_SPAN / 2;
+    let fill = Request::Fill { addr: 0, len: half, byte: 0 };
+    let read = Request::Read { addr: 0, len: 8 };
+    assert_eq!(batch(&[fill, read, Request::Copy { from: 0, to: 1, len: half }]), Ok(limits::MAX_SPAN));
+    let too_large = Err(Malformed::TooLarge { length: limits::MAX_SPAN + 1, max: limits::MAX_SPAN });
+    assert_eq!(batch(&[fill, Request::Copy { from: 0, to: 1, len: half + 1 }]), too_large);
+    assert_eq!(batch(&[fill, fill, Request::Checksum { addr: 0, len: 1 }]), too_large);
 }
 
 proptest! {

@@ -1,0 +1,66 @@
+//! Control requests: each goes to the part of the server that it is about, if its sender's role may ask it.
+
+use mcomp_net::{Received, begin_frame, finish_frame};
+use mcomp_wire::control::encode;
+use mcomp_wire::{Header, Kind, Role, Status, control, limits};
+use serde::de::DeserializeOwned;
+
+use super::Connection;
+use crate::memory::Refusal;
+use crate::server::Shared;
+
+impl Connection {
+    /// Does a control request and answers it.
+    pub(super) fn control(&mut self, kind: Kind, frame: &Received) -> Result<(), Refusal> {
+        let body = self.obey(kind, frame)?;
+        self.answer_control(frame.header, &body);
+        Ok(())
+    }
+
+    fn obey(&self, kind: Kind, frame: &Received) -> Result<Vec<u8>, Refusal> {
+        let Shared { cuts, restores, .. } = &*self.shared;
+        let (id, epoch) = (self.place.id, frame.header.config_epoch);
+        Ok(match kind {
+            Kind::Status => encode(&self.shared.status()),
+            Kind::CutPrepare => encode(&cuts.prepare(id, &self.read_control(frame, Role::Node)?)?),
+            Kind::CutSwitch => encode(&cuts.switch(id, &self.read_control(frame, Role::Node)?)?),
+            Kind::CutRelease => encode(&cuts.release(id, &self.read_control(frame, Role::Node)?)?),
+            Kind::CutEnd => encode(&cuts.end(id, &self.read_control(frame, Role::Node)?)?),
+            Kind::RestoreBegin => encode(&restores.begin(id, epoch, &self.read_control(frame, Role::Admin)?)?),
+            Kind::RestoreEnd => encode(&restores.end(id, &self.read_control(frame, Role::Admin)?)?),
+            Kind::RestoreAbort => encode(&restores.abort(id, &self.read_control(frame, Role::Admin)?)?),
+            _ => return Err(Refusal::new(Status::UnknownKind, format!("a memory server does not answer {kind}"))),
+        })
+    }
+
+    /// The body of a control request that only `role` may ask.
+    fn read_control<T: DeserializeOwned>(&self, frame: &Received, role: Role) -> Result<T, Refusal> {
+        if self.role != role {
+            let kind = Kind::from_wire(frame.header.kind).map_or("this", Kind::word);
+            return Err(Refusal::new(
+                Status::Denied,
+                format!("{kind} is for the role {role}, and this is a {}", self.role),
+            ));
+        }
+        decode(self.inbox.body(frame))
+    }
+
+    /// Answers a control request with an encoded body.
+    pub(super) fn answer_control(&mut self, request: Header, body: &[u8]) {
+        // Below what every connection may have: an answer to a control request is never refused.
+        self.out.make_room(body.len());
+        let at = begin_frame(&mut self.out.bytes);
+        self.out.bytes.extend_from_slice(body);
+        let answer = self.shared.answer_header(&request, Status::Ok);
+        finish_frame(&mut self.out.bytes, at, answer, self.checksum);
+    }
+}
+
+/// A control body.
+pub(super) fn decode<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    if body.len() > limits::MAX_CONTROL {
+        let message = format!("a control request of {} bytes; at most {} are allowed", body.len(), limits::MAX_CONTROL);
+        return Err(Refusal::new(Status::TooLarge, message));
+    }
+    control::decode(body).map_err(|error| Refusal::new(Status::Malformed, error.to_string()))
+}

@@ -1,0 +1,129 @@
+//! Data requests: each is answered from memory if it was done before, and otherwise done on the segment.
+
+use std::time::Instant;
+
+use mcomp_net::{Received, begin_frame, finish_frame};
+use mcomp_wire::{HEADER_LEN, Header, Malformed, Request, Status, limits};
+
+use super::{Connection, End};
+use crate::connections::Place;
+use crate::counters::Counters;
+use crate::memory::{self, Refusal};
+use crate::server::Shared;
+use crate::session::Answer;
+
+impl Connection {
+    /// Does a data request and appends its answer.
+    pub(super) fn data(&mut self, frame: &Received) -> Result<(), End> {
+        let header = frame.header;
+        let request = match Request::parse(header.kind, self.inbox.body(frame)) {
+            Ok(request) => request,
+            Err(error) => {
+                self.refuse(header, malformed_status(&error), &error.to_string());
+                return Ok(());
+            }
+        };
+        let remembers = self.session_id.is_some() && request.modifies();
+        if remembers && let Some(answer) = self.session.done(header.request_id) {
+            let answer = answer.cloned();
+            return self.answer_again(header, answer);
+        }
+        if !self.out.make_room(answer_room(&request)) {
+            self.refuse(header, Status::Busy, "this server's buffers are used up: try again");
+            return Ok(());
+        }
+        let started = self.shared.oplog.is_some().then(Instant::now);
+        let out = &mut self.out.bytes;
+        let at = begin_frame(out);
+        let (status, was_done) = execute(&self.shared, &self.place, &header, &request, out);
+        if status == Status::Ok {
+            memory::count(&request, &mut self.tally);
+        }
+        if remembers && was_done {
+            self.session.remember(header.request_id, status, &out[at + HEADER_LEN..]);
+        }
+        if let (Some(log), Some(started)) = (&self.shared.oplog, started) {
+            log.log(self.place.id, &request, status, started.elapsed());
+        }
+        finish_frame(out, at, self.shared.answer_header(&header, status), self.checksum);
+        self.answers_data = true;
+        Ok(())
+    }
+
+    /// Answers a request that was done before, from memory.
+    fn answer_again(&mut self, header: Header, answer: Option<Answer>) -> Result<(), End> {
+        let known = answer.as_ref().and_then(|answer| Some((answer.status, answer.body.bytes()?)));
+        let Some((status, body)) = known else {
+            self.refuse(header, Status::ResultLost, "this request was done before; its answer is no longer known");
+            return Ok(());
+        };
+        if !self.out.make_room(body.len()) {
+            // Alone it fits into what every connection may have.
+            self.flush()?;
+            self.out.make_room(body.len());
+        }
+        let at = begin_frame(&mut self.out.bytes);
+        self.out.bytes.extend_from_slice(body);
+        let answer = self.shared.answer_header(&header, status);
+        finish_frame(&mut self.out.bytes, at, answer, self.checksum);
+        self.answers_data = true;
+        Ok(())
+    }
+}
+
+/// A data request that was refused: before it was tried, or by the memory.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// It had no effect and may be tried again.
+    Before(Refusal),
+    /// It was tried; a second try gets the same answer.
+    Done(Refusal),
+}
+
+impl Refused {
+    /// Counts it and writes the answer's body. Says the status, and whether the request was tried.
+    fn tell(self, out: &mut Vec<u8>, counters: &Counters) -> (Status, bool) {
+        let (refusal, was_done) = match self {
+            Refused::Before(refusal) => (refusal, false),
+            Refused::Done(refusal) => (refusal, true),
+        };
+        out.extend_from_slice(refusal.message.as_bytes());
+        counters.refuse(refusal.status);
+        (refusal.status, was_done)
+    }
+}
+
+/// Does a request and appends the body of its answer. Says how it went, and whether it was tried.
+fn execute(
+    shared: &Shared,
+    place: &Place,
+    header: &Header,
+    request: &Request<'_>,
+    out: &mut Vec<u8>,
+) -> (Status, bool) {
+    let body = out.len();
+    place.activity.begin();
+    let admitted = shared.admit(place.id, header, request);
+    let done = admitted.and_then(|()| shared.memory.execute(request, out).map_err(Refused::Done));
+    place.activity.end();
+    match done {
+        Ok(()) => (Status::Ok, true),
+        Err(refused) => {
+            out.truncate(body);
+            refused.tell(out, &shared.counters)
+        }
+    }
+}
+
+/// Bytes that the answer's body may take: also when it, or items of a batch, are refused.
+fn answer_room(request: &Request<'_>) -> usize {
+    let sentences = if let Request::Batch(_) = request { limits::MAX_BATCH_SENTENCES } else { 0 };
+    request.answer_len() as usize + sentences + limits::MAX_MESSAGE
+}
+
+fn malformed_status(error: &Malformed) -> Status {
+    match error {
+        Malformed::TooLarge { .. } | Malformed::TooMany { .. } => Status::TooLarge,
+        _ => Status::Malformed,
+    }
+}

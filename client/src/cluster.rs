@@ -16,11 +16,9 @@ use crate::sink::Sink;
 use crate::transfer::{OnFailure, drive, single, verdict};
 use crate::{Error, Options};
 
-/// Bytes of one piece of a long read or write: large enough that its frame costs nothing, small
-/// enough that a window holds several.
-pub(crate) const PIECE: u64 = 256 << 10;
-
-const _: () = assert!(PIECE <= limits::MAX_PAYLOAD as u64);
+/// Bytes of one piece of a long read or write: as many as a frame may carry, because every frame wakes a
+/// thread, and that costs more than what a smaller one saves in the cache.
+pub(crate) const PIECE: u64 = limits::MAX_PAYLOAD as u64;
 
 /// One address space over all servers. Clones share their connections; every method may be called
 /// from many threads at once.

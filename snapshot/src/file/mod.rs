@@ -28,6 +28,7 @@ mod footer;
 mod header;
 mod meta;
 mod name;
+mod out;
 mod reader;
 mod runs;
 mod temp;

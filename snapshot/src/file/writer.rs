@@ -4,20 +4,16 @@
 //! stay in memory. The table is sorted and checked for overlap at the end, when all are known. Any
 //! error ends the writer and removes the file: a snapshot with a hole is none.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use zerocopy::IntoBytes;
 
 use super::chunk::chunk_bytes;
-use super::error::{Fault, Part, ensure, io_error};
+use super::error::{Fault, Part, ensure};
 use super::footer::{self, ChunkEntry, Table};
 use super::header::encode_head;
-use super::temp::{Publish, TempFile};
+use super::out::Out;
 use super::{Dir, EncodedChunk, FileError, Meta, Name};
-
-/// Bytes gathered before they are written.
-const BUFFER_BYTES: usize = 1 << 20;
 
 /// A snapshot file in the making.
 ///
@@ -60,7 +56,7 @@ impl Writer {
     pub fn create(dir: &Dir, meta: Meta) -> Result<Writer, FileError> {
         meta.check()?;
         let head = encode_head(&meta);
-        let mut out = Out { temp: TempFile::create(dir)?, buffer: Vec::new(), written_bytes: 0 };
+        let mut out = Out::create(dir)?;
         out.put(&head)?;
         Ok(Writer { meta, dir: dir.clone(), out: Some(out), head, entries: Vec::new() })
     }
@@ -110,10 +106,9 @@ impl Writer {
         let entries = std::mem::take(&mut self.entries);
         let table = Table::from_unsorted(entries, self.meta.space_bytes()).map_err(Fault::given)?;
         put_footer(&mut out, &self.head, &table)?;
-        out.flush()?;
         let file_bytes = out.position();
         let name = self.meta.name();
-        out.temp.publish(name.as_str(), Publish::New)?;
+        out.publish(name.as_str())?;
         let totals = table.totals();
         Ok(Finished {
             path: self.dir.path_of(name.as_str()),
@@ -145,32 +140,4 @@ fn put_footer(out: &mut Out, head: &[u8], table: &Table) -> Result<(), FileError
     hasher.update(footer::hashed_totals(&totals));
     out.put(totals.as_bytes())?;
     out.put(footer::trailer(footer_offset, table.totals().count, hasher.finalize()).as_bytes())
-}
-
-/// The temporary file with a buffer before it. Unlike a `BufWriter` it writes nothing when dropped:
-/// after a failed write there is nothing left to save.
-#[derive(Debug)]
-struct Out {
-    temp: TempFile,
-    buffer: Vec<u8>,
-    written_bytes: u64,
-}
-
-impl Out {
-    /// Where the next byte goes.
-    fn position(&self) -> u64 {
-        self.written_bytes + self.buffer.len() as u64
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> Result<(), FileError> {
-        self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
-    }
-
-    fn flush(&mut self) -> Result<(), FileError> {
-        self.temp.file().write_all(&self.buffer).map_err(io_error("write", &self.temp.path()))?;
-        self.written_bytes += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
 }

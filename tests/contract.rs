@@ -7,7 +7,7 @@
 /// A server that answers as the test tells it to.
 pub(crate) mod fake;
 
-/// What commands print and where; flags, variables, numbers, help and completion.
+/// What commands print and where; flags, numbers, help and completion.
 mod output;
 
 /// The codes that this machine decides on.
@@ -15,6 +15,9 @@ mod refused;
 
 /// The codes that come from servers, and from their silence.
 pub(crate) mod servers;
+
+/// Flags, variables, the file and defaults: which of them wins, and slips in their names.
+mod variables;
 
 use std::fs;
 use std::io::Write;
@@ -113,7 +116,8 @@ fn codes_0_and_1_tell_yes_from_no() {
             for name in ["missing.mcs", "./missing.mcs", "/missing/missing.mcs"] {
                 let args = [&["snapshot", args[0], name], &args[1..]].concat();
                 let said = fails(&cluster, 1, "not_found", &args);
-                assert!(said.contains("missing.mcs"), "round {round}: {said}");
+                assert!(said.contains(name), "round {round}: {said}");
+                assert_eq!(said.contains("`mcomp snapshot ls`"), !name.contains('/'), "another folder: {said}");
             }
         }
         fails(&cluster, 1, "not_found", &["restore", "missing.mcs"]);

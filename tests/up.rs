@@ -238,3 +238,15 @@ fn a_second_one_is_refused_and_the_first_goes_on() {
     up.signal(Signal::TERM);
     assert_eq!(up.ended().code(), Some(0));
 }
+
+#[test]
+fn the_folder_of_the_data_is_made_and_filled() {
+    let cluster = setup().prepare();
+    let folder = cluster.dir.path().join("new/data");
+    let up = Up::spawn(&cluster, &["--data", folder.to_str().expect("a plain path")]);
+    up.line();
+    cluster.ok(&["--data", folder.to_str().expect("a plain path"), "snapshot", "create"]);
+    assert_eq!(fs::read_dir(folder.join("snapshots")).expect("snapshots").count(), 1);
+    up.signal(Signal::TERM);
+    assert_eq!(up.ended().code(), Some(0));
+}

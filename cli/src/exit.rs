@@ -81,6 +81,12 @@ impl Failure {
         Failure::new(Exit::USAGE, "usage", text)
     }
 
+    /// The bytes of `name` would go on behind the end of the memory, `room` bytes after `addr`.
+    pub(crate) fn too_long(name: &str, addr: u64, room: u64) -> Failure {
+        let text = format!("{name} is longer than the {room} bytes from address {addr} to the end of the memory");
+        Failure::new(Exit::USAGE, "out_of_range", text)
+    }
+
     /// The machine refused to do `what`, such as "open image.bin".
     pub(crate) fn io(what: impl fmt::Display, error: &io::Error) -> Failure {
         Failure::new(Exit::LOCAL_IO, "io", format!("cannot {what}: {error}"))

@@ -3,10 +3,12 @@
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use mcomp_client::Cluster;
 use mcomp_config::{Config, ConfigError, Search, format_duration};
 
@@ -53,6 +55,14 @@ impl Globals {
             search.overrides.flags.extend(off);
         }
         Config::load(&search)
+    }
+
+    /// The same for a process that keeps its data in the folder of `--data`, which is made if it is not there.
+    pub(crate) fn config_of_process(&self) -> anyhow::Result<Config> {
+        if let Some(data) = &self.data {
+            fs::create_dir_all(data).with_context(|| format!("cannot make the folder {}", data.display()))?;
+        }
+        Ok(self.config()?)
     }
 
     /// The cluster of the configuration. Nothing is connected before it is needed.

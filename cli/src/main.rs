@@ -13,6 +13,7 @@ mod demo;
 mod exit;
 mod flags;
 mod globals;
+mod hint;
 mod output;
 mod shell;
 mod up;
@@ -67,7 +68,13 @@ fn ended(json: bool, result: anyhow::Result<Exit>) -> Exit {
     match result {
         Ok(exit) => exit,
         Err(error) if is_reader_gone(&error) => Exit::DONE,
-        Err(error) => report(json, &Verdict::of(&error)),
+        Err(error) => {
+            let exit = report(json, &Verdict::of(&error));
+            if let Some(hint) = hint::about(&error) {
+                say_plain(&format!("{hint}\n"));
+            }
+            exit
+        }
     }
 }
 

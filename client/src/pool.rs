@@ -188,6 +188,7 @@ impl Pool {
         let Some(attached) = Local::attach(offer, &options.cluster, self.peer.server, options.space) else {
             return false;
         };
+        tracing::debug!(server = self.peer.server, "reads go straight to its segment");
         let state = self.state.lock();
         // A segment of an older era would outlive the epoch that the era lives in.
         let is_current = state.era == era;
@@ -293,7 +294,12 @@ impl Pool {
             auth: Vec::new(),
         };
         let timeouts = Timeouts { connect: self.connect_timeout(), request: options.timeout };
-        let mut connection = Connection::open(endpoint, &hello, timeouts)?;
+        let opened = Connection::open(endpoint, &hello, timeouts);
+        match &opened {
+            Ok(_) => tracing::debug!(server = self.peer.server, %endpoint, "connected"),
+            Err(error) => tracing::debug!(server = self.peer.server, %error, "not connected"),
+        }
+        let mut connection = opened?;
         connection.set_spin(options.spin);
         let welcome = &connection.greeting().welcome;
         if welcome.server != self.peer.server || u64::from(welcome.block_size) != BLOCK_SIZE {

@@ -253,14 +253,14 @@ fn long_writes_survive_connections_that_break_again_and_again() {
 
 #[test]
 fn a_spanning_write_that_failed_in_part_is_unknown() {
-    let fake = Fake::start(256);
+    let fake = Fake::start(1024);
     let cluster = fake.client();
     let mut count = 0;
     fake.script(move |_| {
         count += 1;
         if count == 2 { Act::Refuse(Status::Busy) } else { Act::Serve }
     });
-    let error = cluster.write_at(0, &[7; 1 << 20]).unwrap_err();
+    let error = cluster.write_at(0, &[7; 4 << 20]).unwrap_err();
     assert_eq!(error.outcome(), Outcome::Unknown);
     assert!(error.to_string().contains("by script"), "it names the piece that failed: {error}");
 }

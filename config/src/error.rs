@@ -25,6 +25,14 @@ pub enum ConfigError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The folder that holds the data (`--data`) is not there, or is no folder.
+    #[error("the folder of --data, {}, cannot be used: {source}; make it first, or name another", .path.display())]
+    Data {
+        /// As it was given.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
     /// The file is too long to be a configuration: a device, or a memory image.
     #[error("{}: longer than {limit_bytes} bytes, so it is no mcomp.cfg: name another with --config", .path.display())]
     TooLong {

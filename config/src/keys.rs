@@ -123,20 +123,40 @@ pub(crate) fn unknown_section(name: &str) -> String {
     format!("unknown section; the sections are [{}] and [[server]]", known.join("], ["))
 }
 
+/// Variables of ours that set no key: they name the file, and what is logged.
+const OTHER_VARIABLES: [&str; 2] = ["MCOMP_CONFIG", "MCOMP_LOG"];
+/// Beginnings of those that tests and tortures have for themselves.
+const FOREIGN: [&str; 3] = ["MCOMP_TEST_", "MCOMP_MUTANT", "MCOMP_STRETCH_"];
+
 /// What `name` of the environment sets: nothing of ours, a key, or a mistake that is explained.
 ///
-/// Only names that begin with `MCOMP_` and a section are ours, so that other programs and tests may
-/// have variables of their own.
+/// Ours are the names that begin with `MCOMP_` and a section, and those that look like a slip of one of
+/// ours: other programs and tests may have variables of their own.
 pub(crate) fn of_variable(name: &str) -> Option<Result<&'static Key, String>> {
     let rest = name.strip_prefix("MCOMP_")?;
+    if OTHER_VARIABLES.contains(&name) || FOREIGN.iter().any(|beginning| name.starts_with(beginning)) {
+        return None;
+    }
+    if let Some(key) = KEYS.iter().find(|key| key.variable() == name) {
+        return Some(Ok(key));
+    }
     let in_section = |section: &&str| {
         let after = rest.strip_prefix(section.to_uppercase().as_str());
         after.is_some_and(|after| after.starts_with('_'))
     };
-    let ours = sections();
-    ours.iter().chain(&["server"]).find(|section| in_section(section))?;
-    let key = KEYS.iter().find(|key| key.variable() == name);
-    Some(key.ok_or_else(|| unknown_variable(name, rest)))
+    match sections().iter().chain(&["server"]).any(in_section) {
+        true => Some(Err(unknown_variable(name, rest))),
+        false => misspelled(rest).map(|meant| Err(format!("sets nothing; did you mean {meant}?"))),
+    }
+}
+
+/// The variable of ours that was probably meant by `MCOMP_` and `rest`: one without its section, or one
+/// that is spelled almost the same.
+fn misspelled(rest: &str) -> Option<String> {
+    let without_section = KEYS.iter().find(|key| key.name().to_uppercase() == rest);
+    let variables: Vec<String> = KEYS.iter().map(Key::variable).chain(OTHER_VARIABLES.map(String::from)).collect();
+    let rests = variables.iter().filter_map(|variable| variable.strip_prefix("MCOMP_"));
+    without_section.map(Key::variable).or_else(|| nearest(rest, rests).map(|rest| format!("MCOMP_{rest}")))
 }
 
 fn unknown_variable(name: &str, rest: &str) -> String {
@@ -168,7 +188,16 @@ mod tests {
 
     #[test]
     fn foreign_variables_are_left_alone() {
-        for name in ["PATH", "MCOMP_CONFIG", "MCOMP_MUTANT", "MCOMP_CLUSTERED", "MCOMP_"] {
+        for name in [
+            "PATH",
+            "MCOMP_CONFIG",
+            "MCOMP_LOG",
+            "MCOMP_MUTANT",
+            "MCOMP_STRETCH_SWITCH_US",
+            "MCOMP_TEST_SEED",
+            "MCOMP_HOME",
+            "MCOMP_",
+        ] {
             assert!(of_variable(name).is_none(), "{name}");
         }
     }
@@ -197,6 +226,9 @@ mod tests {
             ("MCOMP_SERVER_FRAME_TIMEOUT", "did you mean MCOMP_LIMITS_FRAME_TIMEOUT?"),
             ("MCOMP_SERVER_0_ADDRESS", "stands only in the file"),
             ("MCOMP_CLIENT_PASSWORD", "sets no key"),
+            ("MCOMP_CONFG", "did you mean MCOMP_CONFIG?"),
+            ("MCOMP_TIMEOUT", "did you mean MCOMP_CLIENT_TIMEOUT?"),
+            ("MCOMP_CLIENTTIMEOUT", "did you mean MCOMP_CLIENT_TIMEOUT?"),
         ] {
             let message = of_variable(name).unwrap().err().unwrap();
             assert!(message.contains(part), "{message}");

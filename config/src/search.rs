@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::error::ConfigError;
+use crate::written::misspelled_variables;
 
 /// The variable that names the file.
 const CONFIG_VARIABLE: &str = "MCOMP_CONFIG";
@@ -17,8 +18,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// What is laid over the file, and where relative folders of it begin.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Environment variables, as `std::env::vars_os` gives them. An empty one counts as unset, and
-    /// those that are not `MCOMP_CONFIG` or `MCOMP_<SECTION>_<KEY>` are ignored.
+    /// Environment variables, as `std::env::vars_os` gives them. An empty one counts as unset. Those
+    /// that are not `MCOMP_CONFIG` or `MCOMP_<SECTION>_<KEY>`, nor a slip of one, are ignored.
     pub environment: Vec<(OsString, OsString)>,
     /// Dotted keys and values, such as `("client.timeout", "3s")`. The last one of a key wins.
     pub flags: Vec<(String, String)>,
@@ -71,6 +72,7 @@ impl Search {
 impl Config {
     /// Finds, reads and checks the file.
     pub fn load(search: &Search) -> Result<Self, ConfigError> {
+        search.overrides.data.as_deref().map_or(Ok(()), check_folder)?;
         let looked = search.candidates();
         for path in &looked {
             match File::open(path) {
@@ -79,8 +81,21 @@ impl Config {
                 Err(error) => return Err(unreadable(path, error)),
             }
         }
-        Err(ConfigError::NotFound { looked })
+        // A variable that was to name the file may be the one that is spelled wrong.
+        match misspelled_variables(&search.overrides) {
+            problems if problems.is_empty() => Err(ConfigError::NotFound { looked }),
+            problems => Err(ConfigError::Invalid(problems)),
+        }
     }
+}
+
+/// A folder that was named must be there: a slip must not look like a folder without snapshots.
+fn check_folder(path: &Path) -> Result<(), ConfigError> {
+    let is_folder = path.metadata().and_then(|facts| match facts.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    });
+    is_folder.map_err(|source| ConfigError::Data { path: path.into(), source })
 }
 
 fn read(file: File, path: &Path) -> Result<String, ConfigError> {
@@ -161,6 +176,27 @@ mod tests {
         for place in &places {
             assert!(message.contains(&place.display().to_string()), "{message}");
         }
+    }
+
+    #[test]
+    fn the_folder_of_the_data_must_be_there() {
+        let (folder, path) = folder_with_file();
+        let mut search = search(&[&path]);
+        search.overrides.data = Some(folder.path().into());
+        assert_eq!(Config::load(&search).unwrap().snapshot().dir, folder.path().join("snapshots"));
+        for wrong in [folder.path().join("missing"), path.clone()] {
+            search.overrides.data = Some(wrong.clone());
+            let message = Config::load(&search).unwrap_err().to_string();
+            assert!(message.contains("--data") && message.contains(&wrong.display().to_string()), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_misspelled_variable_is_told_where_no_file_is_found() {
+        let mut search = search(&[Path::new("/no/such/mcomp.cfg")]);
+        search.overrides.environment = vec![("MCOMP_CONFG".into(), "mcomp.cfg".into())];
+        let message = Config::load(&search).unwrap_err().to_string();
+        assert_eq!(message, "$MCOMP_CONFG: sets nothing; did you mean MCOMP_CONFIG?");
     }
 
     #[test]

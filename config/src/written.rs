@@ -112,6 +112,17 @@ impl Written {
     }
 }
 
+/// What is wrong with the names of variables, whatever the file says.
+pub(crate) fn misspelled_variables(overrides: &Overrides) -> Vec<Problem> {
+    let set = overrides.environment.iter().filter(|(_, value)| !value.is_empty());
+    let names = set.filter_map(|(name, _)| name.to_str());
+    let problem = |name: &str| {
+        let text = keys::of_variable(name)?.err()?;
+        Some(Problem { place: Place::Variable(name.into()), key: String::new(), text })
+    };
+    names.filter_map(problem).collect()
+}
+
 fn unknown_flag(section: &str, name: &str) -> String {
     match section {
         "server" => "[[server]] is the same for all and stands only in the file".into(),

@@ -58,7 +58,7 @@ mod tests;
 pub use error::{CutError, ReadError, ShmError, Torn};
 pub use layout::{BLOCK_BYTES, CLUSTER_NAME_MAX_BYTES, K_MAX_BYTES, LAYOUT_VERSION, Spec, State};
 pub use mutant::Mutant;
-pub use purge::{Listed, PurgeOutcome, Purged, list, purge};
+pub use purge::{Listed, PurgeOutcome, Purged, list, purge, purge_those};
 pub use reader::{BlockMeta, Reader};
 pub use segment::{Opened, Segment};
 pub use span::{Span, Word8, Word16};

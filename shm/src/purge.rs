@@ -105,7 +105,12 @@ pub enum PurgeOutcome {
 ///
 /// The memory of the cluster on this machine is lost; there is no way back but a snapshot.
 pub fn purge(cluster: &str) -> Result<Vec<Purged>, ShmError> {
-    let purged = list(cluster)?.into_iter().map(|listed| Purged {
+    purge_those(cluster, |_| true)
+}
+
+/// As [`purge`], of those segments only that `is_meant` chooses.
+pub fn purge_those(cluster: &str, is_meant: impl Fn(&Listed) -> bool) -> Result<Vec<Purged>, ShmError> {
+    let purged = list(cluster)?.into_iter().filter(is_meant).map(|listed| Purged {
         outcome: purge_one(cluster, &listed),
         id: listed.id,
         path: listed.path,

@@ -148,11 +148,13 @@ impl Peer {
         }
         let hello: Hello = self.decode(frame)?;
         let (config, id) = (&self.service.config, self.service.id);
-        let ours = (config.name(), config.k(), config.n(), id);
-        let theirs = (hello.cluster.as_str(), hello.k, hello.n, hello.server);
+        let name = |id: u32, cluster: &str, n: u32, k: u64| {
+            format!("snapshot process {id} of cluster {cluster:?} with {n} servers of {k} bytes")
+        };
+        let ours = name(id, config.name(), config.n(), config.k());
+        let theirs = name(hello.server, &hello.cluster, hello.n, hello.k);
         if ours != theirs {
-            let message =
-                format!("this is {ours:?} and {theirs:?} is wanted (cluster, k, n, id): the mcomp.cfg files differ");
+            let message = format!("this is {ours}, and {theirs} is wanted: the mcomp.cfg files differ");
             return Err(Refusal::new(Status::WrongCluster, message));
         }
         self.role = hello.role;

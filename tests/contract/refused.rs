@@ -76,6 +76,14 @@ fn code_64_refuses_what_cannot_be_meant_before_anything_is_sent() {
     for args in MEANINGLESS {
         fails(&cluster, 64, "usage", args);
     }
+    for (args, part) in [
+        (["swap", "0", "-1"], "unsigned: write 18446744073709551615"),
+        (["read", "99999999999TiB", "1"], "too large for an address"),
+        (["read", "64KB", "1"], "or a whole size such as 64MiB"),
+    ] {
+        let said = cluster.exits(64, &args);
+        assert!(String::from_utf8_lossy(&said.stderr).contains(part), "mcomp {args:?}: {said:?}");
+    }
     let args = ["read", "0", "4", "--format", "hex", "--json"];
     let said = parsed(&cluster.exits(64, &args).stdout);
     assert_eq!(said["kind"], "usage", "{said}");
@@ -94,8 +102,12 @@ fn code_64_refuses_addresses_that_are_none() {
         assert!(said.contains("131072"), "the end of the memory is not named: {said}");
     }
     assert!(!dir.join("out").exists(), "a file was begun for what cannot be read");
-    let too_long = with_input(&cluster, &["write", "131071", "-"], b"ab");
-    assert_eq!(too_long.status.code(), Some(64), "{too_long:?}");
+    for command in ["write", "compare"] {
+        let too_long = with_input(&cluster, &[command, "131071", "-"], b"ab");
+        assert_eq!(too_long.status.code(), Some(64), "{too_long:?}");
+        let said = String::from_utf8_lossy(&too_long.stderr).into_owned();
+        assert!(said.contains("stdin is longer than the 1 bytes from address 131071"), "{command}: {said}");
+    }
     for args in [&["cas", "4", "0", "1"][..], &["add", "131060", "1"], &["swap", "12", "1"]] {
         fails(&cluster, 64, "unaligned", args);
     }
@@ -239,6 +251,11 @@ fn code_78_names_the_file_and_the_line_that_would_be_right() {
         }
     }
     fs::write(cluster.config_path(), &good).expect("a good mcomp.cfg");
+    for folder in ["/no/such/folder", cluster.config_path().to_str().expect("a plain path")] {
+        let said = fails(&cluster, 78, "config", &["snapshot", "ls", "--data", folder]);
+        assert!(said.contains(folder), "{said}");
+    }
+    assert!(cluster.ok(&["snapshot", "ls"]).is_empty(), "the usual folder may be missing before the first snapshot");
     refused_server(&cluster, 78, "config", &["server", "--id", "2"]);
     refused_server(&cluster, 78, "config", &["snapshotter", "--id", "2"]);
     fs::remove_file(cluster.config_path()).expect("mcomp.cfg goes");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use mcomp_wire::{HEADER_LEN, Role, Status};
 use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use super::fake::{Fake, Manner};
@@ -55,6 +55,12 @@ fn code_69_names_the_process_that_does_not_answer() {
         let said = fails(&cluster, 69, "unavailable", args);
         assert!(said.contains(&down), "{said}");
     }
+    let told = cluster.exits(69, &["read", "65536", "1"]);
+    let way_out = "start it with `mcomp up`, or alone with `mcomp server --id 1`";
+    assert!(
+        String::from_utf8_lossy(&told.stderr).lines().nth(1).is_some_and(|line| line.contains(way_out)),
+        "{told:?}"
+    );
     let status = cluster.exits(69, &["status"]);
     let table = String::from_utf8(status.stdout).expect("a table");
     assert!(table.contains("serving") && table.contains("unreachable"), "{table}");
@@ -184,6 +190,26 @@ fn code_2_is_for_a_request_whose_answer_never_came() {
             assert_eq!((&answer["outcome"], &answer["kind"]), (&json!("unknown"), &json!("unknown")), "{answer}");
         }
     }
+}
+
+/// Ctrl-C tells how far a write came.
+#[test]
+fn code_2_is_also_for_a_write_that_is_interrupted() {
+    const PART: usize = 4 << 20;
+    let cluster = Setup::new(1, "8MiB").servers();
+    let client = cluster.client();
+    let mut child = piped(cluster.command(&["write", "0", "-", "--json"]));
+    let mut stdin = child.stdin.take().expect("piped");
+    stdin.write_all(&vec![7; PART]).expect("the first part");
+    wait_until("the first part is in memory", || client.read_vec(PART as u64 - 1, 1).expect("a read") == [7]);
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it waits for more");
+    let output = child.wait_with_output().expect("mcomp ends");
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let answer = parsed(&output.stdout);
+    assert_eq!((&answer["outcome"], &answer["kind"]), (&json!("unknown"), &json!("interrupted")), "{answer}");
+    let said = answer["error"].as_str().expect("a sentence");
+    assert!(said.starts_with("the write was interrupted: "), "{said}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{output:?}");
 }
 
 /// What a server may say, and what becomes of it.

@@ -122,6 +122,12 @@ fn any_id_comes_back_as_it_was() {
             assert_eq!(answer["id"], sent, "{answer}");
         }
     }
+    // Numbers that 64 bits do not hold come back to the letter, as everything does.
+    for id in ["18446744073709551616", "-9223372036854775809", "[18446744073709551616]", "1.50", "-0.0", "1e3"] {
+        shell.send(format!("{{\"op\":\"read\",\"addr\":0,\"id\":{id}}}\n").as_bytes());
+        let line = shell.line();
+        assert!(line.starts_with(&format!("{{\"id\":{id},\"outcome\":\"fail\"")), "{line}");
+    }
     assert_eq!(shell.say(r#"{"op":"read","addr":0,"len":1}"#)["id"], Value::Null);
     shell.end();
 }

@@ -76,6 +76,8 @@ fn lines_that_are_no_requests_are_answered() {
         assert_eq!(answer["kind"], "usage", "{shown:?} got {answer}");
         let said = answer["error"].as_str().expect("a sentence");
         assert!(said.contains("not JSON") || said.contains("JSON object"), "{shown:?} got {answer}");
+        assert_eq!(said.contains("line is empty"), line.trim_ascii().is_empty(), "{shown:?} got {answer}");
+        assert_eq!(said.contains("byte order mark"), line.starts_with(b"\xef\xbb\xbf"), "{shown:?} got {answer}");
         goes_on(&mut shell, &shown);
     }
     shell.end();
@@ -122,7 +124,8 @@ fn a_field_that_is_missing_unknown_or_of_another_type_is_refused() {
                 let mut bent = without.clone();
                 bent[&field] = wrong;
                 let said = shell.refused("usage", bent.clone());
-                assert!(said.contains(&op) || said.contains(&field), "{bent}: {said}");
+                let named = format!("\"{field}\" is ");
+                assert!(said.starts_with(&format!("{op}: ")) && said.contains(&named), "{bent}: {said}");
             }
         }
         for extra in ["extra", "Addr", "", "lenght", "outcome"] {

@@ -121,6 +121,7 @@ fn all_start_or_none_and_the_code_is_that_of_the_first_to_fail() {
     for address in [cluster.address(1), cluster.snapshot_address(1)] {
         let _stranger = TcpListener::bind(&address).expect("the test's own address is free");
         never_starts(&cluster, 75, &address);
+        assert_eq!(segments_of(&cluster), 0, "what the failed start had made is left");
     }
     cluster.replace(Setup::new(2, "65536GiB"));
     never_starts(&cluster, 73, "bytes are needed");
@@ -129,6 +130,43 @@ fn all_start_or_none_and_the_code_is_that_of_the_first_to_fail() {
     let (up, _) = Up::start(&cluster);
     drop(up);
     wait_for_no_process(cluster.dir.path());
+}
+
+/// A second try must not be hindered by the first, and old memory must not be touched by either.
+#[test]
+fn a_start_that_fails_removes_what_it_has_made_and_nothing_else() {
+    let mut cluster = setup().prepare();
+    cluster.start_server(0);
+    cluster.ok(&["write", "0", "kept"]);
+    cluster.stop_server(0);
+    let stranger = TcpListener::bind(cluster.snapshot_address(1)).expect("the test's own address is free");
+    let output = cluster.exits(75, &["up"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("the memory segment that this start had made was removed again"), "{said}");
+    assert_eq!(segments_of(&cluster), 1, "the old segment, and no other");
+    drop(stranger);
+    let (up, _) = Up::start(&cluster);
+    assert_eq!(cluster.ok(&["read", "0", "4"]), b"kept");
+    up.signal(Signal::INT);
+    assert_eq!(up.ended().code(), Some(0));
+}
+
+#[test]
+fn one_that_does_not_stop_is_killed_and_named() {
+    let cluster = setup().prepare();
+    let (up, ready) = Up::start(&cluster);
+    let pid = pids(&ready, "servers")[1];
+    signal_pid(pid, Signal::STOP);
+    up.signal(Signal::INT);
+    wait_until("the others have ended", || processes(cluster.dir.path()).len() == 2);
+    // The second signal says that nobody wants to wait.
+    up.signal(Signal::TERM);
+    let log = up.log.clone();
+    assert_eq!(up.ended().code(), Some(0));
+    let said = fs::read_to_string(log).expect("a log");
+    let killed = format!("mcomp up: server 1 (pid {pid}) did not stop when it was asked to, and was killed");
+    assert!(said.contains(&killed), "{said}");
+    assert_eq!(processes(cluster.dir.path()), NOBODY);
 }
 
 #[test]

@@ -23,24 +23,33 @@ const STEPS: [&str; 8] = ["start", "store", "read", "snapshot", "stop", "restore
 struct Demo {
     child: Child,
     lines: Receiver<String>,
-    dir: TempDir,
+    /// Taken when another demo is to find what this one has left.
+    dir: Option<TempDir>,
 }
 
 impl Demo {
     fn start(flags: &[&str]) -> Demo {
-        let dir = tempfile::Builder::new().prefix("mcomp-test-").tempdir().expect("a scratch folder");
+        Demo::start_in(tempfile::Builder::new().prefix("mcomp-test-").tempdir().expect("a scratch folder"), flags)
+    }
+
+    fn start_in(dir: TempDir, flags: &[&str]) -> Demo {
         let mut command = mcomp(&[&["demo"], flags].concat());
         // What is set for a real cluster is not looked at.
         command.env("TMPDIR", dir.path()).env("MCOMP_CONFIG", "/no/such/mcomp.cfg").env("MCOMP_CLUSTER_K", "nonsense");
         command.current_dir("/").stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("the demo starts");
         let lines = lines_of(child.stdout.take().expect("piped"));
-        Demo { child, lines, dir }
+        Demo { child, lines, dir: Some(dir) }
     }
 
     /// The next line of stdout.
     fn line(&self) -> String {
         self.lines.recv_timeout(PATIENCE).expect("the demo goes on")
+    }
+
+    /// Its temporary folder.
+    fn dir(&self) -> &Path {
+        self.dir.as_ref().expect("it has not been taken").path()
     }
 
     /// What its segments are called.
@@ -65,9 +74,9 @@ impl Demo {
     }
 
     fn has_left_nothing(&self) {
-        assert_eq!(processes(self.dir.path()), NOBODY, "processes");
+        assert_eq!(processes(self.dir()), NOBODY, "processes");
         assert!(segments(&self.segments_prefix()).is_empty(), "segments");
-        assert_eq!(fs::read_dir(self.dir.path()).expect("the scratch folder").count(), 0, "files");
+        assert_eq!(fs::read_dir(self.dir()).expect("the scratch folder").count(), 0, "files");
     }
 }
 
@@ -105,7 +114,7 @@ fn two_at_once_tell_the_whole_story_and_leave_nothing() {
 /// Waits until the demo has told `steps` of its steps; before the first, until a process runs.
 fn wait_for_steps(demo: &Demo, steps: usize) {
     if steps == 0 {
-        wait_until("a server is being started", || !processes(demo.dir.path()).is_empty());
+        wait_until("a server is being started", || !processes(demo.dir()).is_empty());
     }
     (0..steps).for_each(|_| while !demo.line().starts_with('✓') {});
 }
@@ -127,12 +136,18 @@ fn a_demo_that_is_interrupted_leaves_nothing() {
 }
 
 #[test]
-fn a_demo_that_is_killed_takes_its_processes_along() {
+fn a_demo_that_is_killed_takes_its_processes_along_and_the_next_one_removes_the_rest() {
     let mut demo = Demo::start(&[]);
     wait_for_steps(&demo, 1);
-    assert!(!processes(demo.dir.path()).is_empty(), "the processes are seen while they run");
+    assert!(!processes(demo.dir()).is_empty(), "the processes are seen while they run");
     assert_eq!(segments(&demo.segments_prefix()).len(), 3, "the segments are seen while they are there");
     signal_pid(demo.child.id(), Signal::KILL);
     assert_eq!(demo.wait().signal(), Some(9));
-    wait_for_no_process(Path::new(demo.dir.path()));
+    wait_for_no_process(demo.dir());
+    let dir = demo.dir.take().expect("the first one had it");
+    assert_eq!(fs::read_dir(dir.path()).expect("the scratch folder").count(), 1, "its folder is left");
+    let mut next = Demo::start_in(dir, &[]);
+    assert_eq!((next.wait().code(), next.said()), (Some(0), String::new()), "no messages");
+    next.has_left_nothing();
+    assert!(segments(&demo.segments_prefix()).is_empty(), "the memory of the killed one is left");
 }

@@ -59,6 +59,9 @@ fn compare(
         if part.is_empty() {
             return Ok(None);
         }
+        if part.len() as u64 > cluster.size() - at {
+            return Err(Failure::too_long(name, addr, cluster.size() - addr).into());
+        }
         if let Some(difference) = cluster.compare(at, &part)? {
             return Ok(Some(difference));
         }

@@ -6,6 +6,7 @@ pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod completion;
 pub(crate) mod config;
+mod interrupted;
 mod process;
 pub(crate) mod purge;
 pub(crate) mod range;

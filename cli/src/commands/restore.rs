@@ -4,17 +4,15 @@
 //! servers refuse everybody else until all of it is back; when this is cut off, they go on refusing
 //! until a restore goes through, so that nobody ever reads a mixture.
 
-use std::io::Write;
 use std::time::Duration;
 
 use mcomp_config::format_size;
 use mcomp_snapshot::{Restore, RestorePlan, Restored};
 use serde_json::{Value, json};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::{Handle, Signals};
 
+use super::interrupted::Guard;
 use super::snapshot::locate;
-use crate::exit::{Exit, Failure};
+use crate::exit::Exit;
 use crate::flags::RestoreArgs;
 use crate::globals::Globals;
 use crate::output::{self, progress};
@@ -50,31 +48,16 @@ pub(crate) fn run(globals: &Globals, args: &RestoreArgs) -> anyhow::Result<Exit>
 }
 
 fn run_guarded(globals: &Globals, restore: Restore) -> anyhow::Result<Restored> {
-    let guard = warn_on_signal(globals).map_err(|error| Failure::io("listen for signals", &error))?;
+    let guard = Guard::new(globals, || {
+        "the restore was interrupted: the memory may be closed now, and stays so until `mcomp restore` goes \
+         through; run it again"
+            .to_owned()
+    })?;
     let mut bar = progress::bar("Restoring", globals);
     let restored = restore.run(&mut bar);
-    guard.close();
+    drop(guard);
     drop(bar);
     Ok(restored?)
-}
-
-/// Until the handle is closed, a signal ends this process with the truth about the memory.
-fn warn_on_signal(globals: &Globals) -> std::io::Result<Handle> {
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let handle = signals.handle();
-    let json = globals.json;
-    std::thread::Builder::new().name("signals".into()).spawn(move || {
-        if signals.forever().next().is_some() {
-            let text = "the restore was interrupted: the memory may be closed now, and stays so until \
-                        `mcomp restore` goes through; run it again";
-            let _ = writeln!(std::io::stderr(), "\nmcomp: {text}");
-            if json {
-                let _ = output::json(&json!({ "outcome": "unknown", "kind": "interrupted", "error": text }));
-            }
-            std::process::exit(i32::from(Exit::UNKNOWN.code()));
-        }
-    })?;
-    Ok(handle)
 }
 
 /// The plan in words, one fact a line.

@@ -14,9 +14,12 @@ use crate::globals::Globals;
 /// The socket, and a handle each for the watchdog and the session to close it with.
 const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 
+/// How the ready line calls a segment that was there before.
+pub(crate) const TAKEN_OVER: &str = "taken over";
+
 pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch(args.parent)?;
-    let config = globals.config()?;
+    let config = globals.config_of_process()?;
     let id = own_id(&config, args.id)?;
     raise_open_files(u64::from(config.limits().max_connections));
     let mut server = Server::start(&config, &Options { id, op_log: args.op_log.clone() })?;
@@ -52,6 +55,6 @@ fn raise_open_files(max_connections: u64) {
 fn segment_word(opened: &Opened) -> &'static str {
     match opened {
         Opened::Created => "created",
-        Opened::TakenOver { .. } => "taken over",
+        Opened::TakenOver { .. } => TAKEN_OVER,
     }
 }

@@ -57,9 +57,10 @@ fn locate_name(globals: &Globals, name: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn not_found(path: &Path) -> FileError {
-    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
-    FileError::NotFound { name, folder: path.parent().unwrap_or(Path::new("/")).to_owned() }
+/// The way out is not `snapshot ls`: that lists another folder.
+fn not_found(path: &Path) -> Failure {
+    let text = format!("there is no file {}; a name without / is looked for in the snapshot folder", path.display());
+    Failure::new(Exit::NEGATIVE, "not_found", text)
 }
 
 /// The snapshot folder, if there is one already.

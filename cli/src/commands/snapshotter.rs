@@ -10,7 +10,7 @@ use crate::globals::Globals;
 
 pub(crate) fn run(globals: &Globals, args: &SnapshotterArgs) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch(args.parent)?;
-    let config = globals.config()?;
+    let config = globals.config_of_process()?;
     let id = own_id(&config, args.id)?;
     let mut snapshotter = Snapshotter::start(&config, id)?;
     let address = config.server(id)?.snapshot.as_ref().map(ToString::to_string).unwrap_or_default();

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::exit::Exit;
 use crate::globals::Globals;
+use crate::hint;
 use crate::output;
 
 /// The state of a process that does not answer.
@@ -24,6 +25,9 @@ pub(crate) fn run(globals: &Globals) -> anyhow::Result<Exit> {
     match globals.json {
         true => output::json(&output::Done::with(&status))?,
         false => output::line(status.text())?,
+    }
+    if let Some(hint) = status.hint() {
+        globals.note(hint);
     }
     Ok(if status.is_whole() { Exit::DONE } else { Exit::UNAVAILABLE })
 }
@@ -83,6 +87,13 @@ impl ClusterStatus {
     /// Whether every server answered. Memory works without snapshot processes.
     fn is_whole(&self) -> bool {
         self.servers.iter().all(|server| server.said.is_ok())
+    }
+
+    /// The way out, when not a single server answers.
+    fn hint(&self) -> Option<String> {
+        let silent = self.servers.iter().map(|server| Some((server, server.said.as_ref().err()?)));
+        let all: Option<Vec<_>> = silent.collect();
+        all?.into_iter().find_map(|(server, silence)| hint::about_server(server.id, &server.address, &silence.error))
     }
 
     fn text(&self) -> String {

@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use mcomp_client::{Cluster, Error};
 use serde_json::json;
 
+use super::interrupted::Guard;
 use crate::exit::{Exit, Failure};
 use crate::flags::{Source, WriteArgs};
 use crate::globals::Globals;
@@ -23,7 +26,7 @@ pub(crate) fn run(globals: &Globals, args: WriteArgs) -> anyhow::Result<Exit> {
     let len = match args.source.into_source() {
         Source::Bytes(bytes) => cluster.write_at(addr, &bytes).map(|()| bytes.len() as u64)?,
         Source::File(path) => from_file(globals, &cluster, addr, &path)?,
-        Source::Stdin => from_stream(&cluster, addr, io::stdin().lock(), "stdin")?,
+        Source::Stdin => from_stream(globals, &cluster, addr, io::stdin().lock(), "stdin")?,
     };
     if globals.json {
         output::json(&json!({"outcome": "ok", "addr": addr, "len": len}))?;
@@ -41,10 +44,10 @@ fn from_file(globals: &Globals, cluster: &Cluster, addr: u64, path: &Path) -> an
     let len = metadata.len();
     // The files of /proc say 0 and hold more, so that an empty file is read like a pipe.
     if !metadata.is_file() || len == 0 {
-        return from_stream(cluster, addr, file, &name);
+        return from_stream(globals, cluster, addr, file, &name);
     }
     let mut bar = progress::bar("writing", globals);
-    let written = cluster.copy_from(file, addr, len, |done| bar(done, len)).context(name.clone())?;
+    let written = copy_guarded(globals, cluster, file, addr, len, |done| bar(done, len)).context(name.clone())?;
     if written < len {
         let text = format!("{name} became shorter while it was read: {written} of {len} bytes were written");
         return Err(Failure::new(Exit::UNKNOWN, "io", text).into());
@@ -53,7 +56,13 @@ fn from_file(globals: &Globals, cluster: &Cluster, addr: u64, path: &Path) -> an
 }
 
 /// Writes all that `reader` gives.
-fn from_stream(cluster: &Cluster, addr: u64, mut reader: impl Read, name: &str) -> anyhow::Result<u64> {
+fn from_stream(
+    globals: &Globals,
+    cluster: &Cluster,
+    addr: u64,
+    mut reader: impl Read,
+    name: &str,
+) -> anyhow::Result<u64> {
     let size = cluster.size();
     let room = size.checked_sub(addr).ok_or(Error::OutOfRange { addr, len: 0, size })?;
     let mut ahead = Vec::new();
@@ -61,16 +70,45 @@ fn from_stream(cluster: &Cluster, addr: u64, mut reader: impl Read, name: &str) 
     look_ahead.map_err(|error| Failure::io(format!("read {name}"), &error))?;
     let first_len = ahead.len() as u64;
     if first_len > room {
-        let text = format!("{name} is longer than the {room} bytes from address {addr} to the end of the memory");
-        return Err(Failure::new(Exit::USAGE, "out_of_range", text).into());
+        return Err(Failure::too_long(name, addr, room).into());
     }
     let mut whole = ahead.as_slice().chain(reader);
-    let written = cluster.copy_from(&mut whole, addr, room, |_| ()).context(name.to_owned())?;
+    let written = copy_guarded(globals, cluster, &mut whole, addr, room, |_| ()).context(name.to_owned())?;
     if written == room && !is_at_end(&mut whole) {
         let text = format!("{name} is longer than the memory: its first {written} bytes were written from {addr} on");
         return Err(Failure::new(Exit::UNKNOWN, "out_of_range", text).into());
     }
     Ok(written)
+}
+
+/// Writes up to `len` bytes. A signal that ends it says how far it came.
+fn copy_guarded(
+    globals: &Globals,
+    cluster: &Cluster,
+    reader: impl Read,
+    addr: u64,
+    len: u64,
+    mut progress: impl FnMut(u64),
+) -> anyhow::Result<u64> {
+    // Relaxed: it is a number and orders nothing.
+    let written = Arc::new(AtomicU64::new(0));
+    let told = Arc::clone(&written);
+    let _guard = Guard::new(globals, move || interrupted(addr, told.load(Ordering::Relaxed)))?;
+    Ok(cluster.copy_from(reader, addr, len, |done| {
+        written.store(done, Ordering::Relaxed);
+        progress(done);
+    })?)
+}
+
+fn interrupted(addr: u64, written: u64) -> String {
+    if written == 0 {
+        return "the write was interrupted: none of it is known to be in the memory, and a part of it may be"
+            .to_owned();
+    }
+    format!(
+        "the write was interrupted: its first {written} bytes are in the memory, from address {addr} on, and what \
+         follows them may be there in part"
+    )
 }
 
 /// An error counts as an end: all bytes that were asked for have come.

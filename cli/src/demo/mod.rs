@@ -4,12 +4,14 @@
 //! - Every claim is checked as it is told, with real processes and a real file, and the first one
 //!   that does not hold ends the demo with an error. Exit code 0 means that all of it was so.
 //! - It leaves nothing: no process, no memory segment, no file, whether it ends well, with an error,
-//!   by a signal or by a panic. Only SIGKILL can leave a segment and a folder in the temporary folder.
+//!   by a signal or by a panic. Only SIGKILL can leave segments and a folder in the temporary folder,
+//!   and the next demo of the same user removes those.
 //! - It touches no cluster but its own: name, ports and folder are new each time, and neither
 //!   mcomp.cfg nor `MCOMP_*` variables are looked at.
 
 mod cast;
 mod layout;
+mod leftovers;
 mod report;
 mod scratch;
 mod story;
@@ -25,6 +27,7 @@ use crate::flags::DemoArgs;
 use crate::globals::Globals;
 use crate::up::{Events, signal_name};
 use cast::Cast;
+use leftovers::Removed;
 use report::Report;
 use scratch::Scratch;
 use story::Story;
@@ -49,6 +52,7 @@ pub(crate) fn run(globals: &Globals, _args: &DemoArgs) -> anyhow::Result<Exit> {
 
 /// Everything that the story makes is gone when this returns.
 fn tell(globals: &Globals, events: &Events) -> anyhow::Result<()> {
+    tell_removed(globals, &leftovers::remove(&std::env::temp_dir()));
     let scratch = Scratch::create()?;
     let cast = Cast::new(&scratch, events)?;
     let mut report = Report::new(globals.json);
@@ -59,4 +63,14 @@ fn tell(globals: &Globals, events: &Events) -> anyhow::Result<()> {
     }
     told?;
     report.finish()
+}
+
+fn tell_removed(globals: &Globals, removed: &Removed) {
+    let Removed { segments, folders } = removed;
+    if *segments > 0 {
+        globals.note_to_person(format_args!("removed {segments} memory segments that a killed demo had left"));
+    }
+    for folder in folders {
+        globals.note_to_person(format_args!("removed {}, which a killed demo had left", folder.display()));
+    }
 }

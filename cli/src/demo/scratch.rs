@@ -13,6 +13,9 @@ use mcomp_shm::Purged;
 
 use crate::exit::Failure;
 
+/// What the name of the folder begins with, before the name of the cluster.
+pub(super) const FOLDER_PREFIX: &str = "mcomp-";
+
 /// The folder and the cluster's name. No other process uses either.
 #[derive(Debug)]
 pub(super) struct Scratch {
@@ -24,7 +27,7 @@ impl Scratch {
     /// Makes the folder, for its owner alone.
     pub(super) fn create() -> Result<Scratch, Failure> {
         let cluster = format!("demo-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        let folder = std::env::temp_dir().join(format!("mcomp-{cluster}"));
+        let folder = std::env::temp_dir().join(format!("{FOLDER_PREFIX}{cluster}"));
         // It must be new: `create` fails on what is there already, a link of somebody else included.
         let made = DirBuilder::new().mode(0o700).create(&folder);
         made.map_err(|error| Failure::io(format_args!("make the folder {}", folder.display()), &error))?;

@@ -12,15 +12,15 @@ const WARM_UP_MAX: Duration = Duration::from_secs(3600);
 /// `mcomp bench`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Measures every combination of the sizes, depths and connections, one after the other, at random
-addresses that are multiples of the size. The time of a batch is the time of each request in it. A
-reading of the clock is part of every time; its price is printed too. The first requests of a run,
+Measures every combination of the sizes, depths and connections, one after the other, at random \
+addresses that are multiples of the size. The time of a batch is the time of each request in it. A \
+reading of the clock is part of every time; its price is printed too. The first requests of a run, \
 which connect, are lost in its warm-up.
 
-Memory is not changed unless --reads is below 100: then random bytes are written into the range of
+Memory is not changed unless --reads is below 100: then random bytes are written into the range of \
 --at and --len, and what was there is lost.
 
-Servers of this machine are read straight from their memory at a depth of 1. Writes and batches go
+Servers of this machine are read straight from their memory at a depth of 1. Writes and batches go \
 through the servers.
 
 Ctrl-C ends it early; what was measured until then is printed.

@@ -159,7 +159,7 @@ pub(crate) struct CompareArgs {
 /// `mcomp cas`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Prints the value that was there. Exits with 0 when it was OLD and is now NEW, and with 1 when it was
+Prints the value that was there. Exits with 0 when it was OLD and is now NEW, and with 1 when it was \
 another and stays. Values are little-endian numbers of 64 bits at a multiple of 8.
 
 Examples:
@@ -169,10 +169,10 @@ pub(crate) struct CasArgs {
     #[arg(value_name = "ADDR", value_parser = value::address)]
     pub(crate) addr: u64,
     /// The value that must be there
-    #[arg(value_name = "OLD", value_parser = value::number)]
+    #[arg(value_name = "OLD", value_parser = value::number, allow_negative_numbers = true)]
     pub(crate) old: u64,
     /// The value that takes its place
-    #[arg(value_name = "NEW", value_parser = value::number)]
+    #[arg(value_name = "NEW", value_parser = value::number, allow_negative_numbers = true)]
     pub(crate) new: u64,
 }
 
@@ -205,6 +205,6 @@ pub(crate) struct SwapArgs {
     #[arg(value_name = "ADDR", value_parser = value::address)]
     pub(crate) addr: u64,
     /// The value that takes its place
-    #[arg(value_name = "NEW", value_parser = value::number)]
+    #[arg(value_name = "NEW", value_parser = value::number, allow_negative_numbers = true)]
     pub(crate) new: u64,
 }

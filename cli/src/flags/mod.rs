@@ -34,8 +34,8 @@ Examples:
   mcomp demo                          see all of it on a scratch cluster
 
 Addresses are decimal or 0x hexadecimal; sizes take K, M, G, KiB, MiB, GiB, powers of two.
-Exit codes: 0 done, 1 negative answer, 2 outcome unknown, 64 usage, 65 bad data, 69 unavailable,
-70 a bug in mcomp, 73 memory full, 74 local I/O, 75 try again, 76 protocol, 77 not permitted,
+Exit codes: 0 done, 1 negative answer, 2 outcome unknown, 64 usage, 65 bad data, 69 unavailable, \
+70 a bug in mcomp, 73 memory full, 74 local I/O, 75 try again, 76 protocol, 77 not permitted, \
 78 configuration, 124 timed out.";
 
 /// Memory shared by many processes on many machines.
@@ -62,7 +62,7 @@ pub(crate) struct GlobalFlags {
     /// Print JSON with stable names
     #[arg(long, global = true)]
     pub(crate) json: bool,
-    /// The most that one request may take, such as 500ms or 5s
+    /// How long a request waits for a server without progress, such as 500ms or 5s
     #[arg(long, global = true, value_name = "DURATION", value_parser = value::timeout)]
     pub(crate) timeout: Option<Duration>,
     /// Talk to every server over TCP, as if it were on another machine
@@ -71,7 +71,7 @@ pub(crate) struct GlobalFlags {
     /// Print errors only
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
-    /// Log more; repeat it for more still
+    /// Log more: -v what a server or snapshot process does, -vv also every connection
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// How log events on stderr look
@@ -144,7 +144,7 @@ Examples:
   mcomp status --json | jq '.servers[].counters.ops'";
 
 const SHELL_EXAMPLES: &str = "\
-A request has an \"op\", its fields, and an \"id\" that the answer repeats. Bytes are base64 (or \"text\"
+A request has an \"op\", its fields, and an \"id\" that the answer repeats. Bytes are base64 (or \"text\" \
 in a write), numbers are JSON integers. Every answer has \"outcome\": ok, fail or unknown.
 
 Examples:
@@ -155,7 +155,7 @@ Examples:
 The ops: read write fill copy checksum cas add swap status snapshot";
 
 const PURGE_EXAMPLES: &str = "\
-The memory of the cluster on this machine is lost; only a snapshot brings it back. A segment that a
+The memory of the cluster on this machine is lost; only a snapshot brings it back. A segment that a \
 live server holds is left alone: stop the server first.
 
 Examples:

@@ -7,7 +7,7 @@ use clap::Args;
 /// `mcomp up`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Prints one line on stdout when all of them are ready. Ctrl-C or SIGTERM stops them; the memory stays
+Prints one line on stdout when all of them are ready. Ctrl-C or SIGTERM stops them; the memory stays \
 until `mcomp purge` or the next boot, and the next `mcomp up` takes it over.
 
 Examples:
@@ -18,7 +18,7 @@ pub(crate) struct UpArgs {}
 /// `mcomp demo`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Starts three servers on free loopback ports, stores a file, takes a snapshot while writers run, and
+Starts three servers on free loopback ports, stores a file, takes a snapshot while writers run, and \
 restores it on two servers. Needs no configuration and leaves nothing behind.
 
 Examples:
@@ -29,8 +29,13 @@ pub(crate) struct DemoArgs {}
 /// `mcomp server`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Prints one line on stdout when it serves. SIGTERM stops it; the memory segment stays, and the next
+Prints one line on stdout when it serves. SIGTERM stops it; the memory segment stays, and the next \
 start takes it over with every byte.
+
+--op-log, or op_log in [trace] of mcomp.cfg, appends one line for each data request, a refused one too:
+  1700000000.123456 conn=7 op=write addr=4096 len=5 status=ok us=12
+That is the time in seconds since 1970, the number of the connection, what was asked, the first address \
+(of a copy, where it goes to; - when there is none), bytes, the outcome, and the microseconds it took.
 
 Examples:
   mcomp server --id 0

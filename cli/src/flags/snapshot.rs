@@ -12,8 +12,8 @@ FILE is a path, or the name of a file in the snapshot folder.
 Examples:
   mcomp snapshot create
   mcomp snapshot ls
-  mcomp snapshot verify snapshots/demo-20300101T120000.000Z-full-1a2b3c4d.mcs
-  mcomp snapshot export demo-20300101T120000.000Z-full-1a2b3c4d.mcs -o memory.img")]
+  mcomp snapshot verify snapshots/FILE
+  mcomp snapshot export FILE -o memory.img")]
 pub(crate) struct SnapshotArgs {
     #[command(subcommand)]
     pub(crate) command: SnapshotCommand,
@@ -23,24 +23,33 @@ pub(crate) struct SnapshotArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
     /// Take one now and print its path
-    #[command(after_help = "Examples:\n  mcomp snapshot create\n  mcomp snapshot create --incremental --json")]
+    #[command(after_help = "\
+Prints the path of the file. Without a snapshot to build on, an incremental one is a full one.\n
+Examples:\n  mcomp snapshot create\n  mcomp snapshot create --incremental --json")]
     Create(CreateArgs),
     /// List the files of the snapshot folder
-    #[command(after_help = "Examples:\n  mcomp snapshot ls\n  mcomp snapshot ls --json")]
+    #[command(after_help = "\
+Files that cannot be restored are listed too, with the reason.\n
+Examples:\n  mcomp snapshot ls\n  mcomp snapshot ls --json")]
     Ls,
     /// Show what a file holds
-    #[command(after_help = "Examples:\n  mcomp snapshot show FILE")]
+    #[command(after_help = "\
+Reads what the file says about itself, and not its memory: that is what verify does.\n
+Examples:\n  mcomp snapshot show FILE")]
     Show(FileArgs),
     /// Check every byte of a file and of those it builds on
     #[command(after_help = "Exits with 65 when it is damaged.\n\nExamples:\n  mcomp snapshot verify FILE")]
     Verify(FileArgs),
     /// Remove old files; the last complete one always stays
-    #[command(after_help = "Examples:\n  mcomp snapshot prune\n  mcomp snapshot prune --keep 3")]
+    #[command(after_help = "\
+Prints the names of what it removed. What a kept snapshot builds on stays, broken files stay and are \
+named, and what killed processes left unfinished goes.\n
+Examples:\n  mcomp snapshot prune\n  mcomp snapshot prune --keep 3")]
     Prune(PruneArgs),
     /// Write the memory that a file holds as one flat image
-    #[command(
-        after_help = "Examples:\n  mcomp snapshot export FILE -o memory.img\n  mcomp snapshot export FILE -o - | sha256sum"
-    )]
+    #[command(after_help = "\
+The image appears whole or not at all.\n
+Examples:\n  mcomp snapshot export FILE -o memory.img\n  mcomp snapshot export FILE -o - | sha256sum")]
     Export(ExportArgs),
 }
 
@@ -85,12 +94,12 @@ pub(crate) struct ExportArgs {
 /// `mcomp restore`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The whole file is checked before any memory is touched. All or nothing: until it is done, the servers
+The whole file is checked before any memory is touched. All or nothing: until it is done, the servers \
 refuse everybody else.
 
 Examples:
-  mcomp restore demo-20300101T120000.000Z-full-1a2b3c4d.mcs --dry-run
-  mcomp restore snapshots/demo-20300101T120000.000Z-full-1a2b3c4d.mcs")]
+  mcomp restore FILE --dry-run
+  mcomp restore snapshots/FILE")]
 pub(crate) struct RestoreArgs {
     /// A path, or a name in the snapshot folder
     #[arg(value_name = "FILE")]

@@ -89,3 +89,19 @@ fn every_subcommand_has_examples() {
     }
     check(&Cli::command());
 }
+
+/// A line that is broken by hand is broken again, badly, by a terminal that is narrower.
+#[test]
+fn help_leaves_its_lines_to_the_terminal() {
+    let mut commands = vec![Cli::command()];
+    while let Some(command) = commands.pop() {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let prose = help.split("Examples:").next().expect("split gives one part");
+        for paragraph in prose.split("\n\n") {
+            let lines: Vec<&str> = paragraph.trim().lines().collect();
+            let is_set_apart = |pair: &[&str]| pair.iter().any(|line| line.starts_with("  "));
+            assert!(lines.windows(2).all(is_set_apart), "{}: {paragraph}", command.get_name());
+        }
+        commands.extend(command.get_subcommands().cloned());
+    }
+}

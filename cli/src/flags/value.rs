@@ -5,15 +5,21 @@
 
 use std::time::Duration;
 
-use mcomp_config::{format_duration, parse_address, parse_duration, parse_size};
+use mcomp_config::{Quantity, QuantityError, format_duration, parse_address, parse_duration, parse_size};
 
 const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 const TIMEOUT_MAX: Duration = Duration::from_secs(86_400);
 
 /// An address: a number, or a size such as `64MiB`.
 pub(crate) fn address(text: &str) -> Result<u64, String> {
-    let address = parse_address(text).or_else(|error| parse_size(text).map_err(|_| error));
-    address.map_err(|error| error.to_string())
+    let quantity = Quantity::Address;
+    match parse_address(text).or_else(|_| parse_size(text)) {
+        Ok(address) => Ok(address),
+        Err(QuantityError::TooLarge { text, .. }) => Err(QuantityError::TooLarge { quantity, text }.to_string()),
+        Err(_) => {
+            Err(format!("{text:?} is not an address: write a decimal or 0x number, or a whole size such as 64MiB"))
+        }
+    }
 }
 
 /// A number of bytes.
@@ -23,8 +29,11 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
 
 /// A number of 64 bits.
 pub(crate) fn number(text: &str) -> Result<u64, String> {
-    magnitude(text).ok_or_else(|| {
-        format!("{text:?} is not a number of 64 bits: write a decimal or 0x number from 0 to 18446744073709551615")
+    magnitude(text).ok_or_else(|| match delta(text) {
+        Ok(wrapped) => format!("{text:?} is negative, and values are unsigned: write {wrapped} for the same 64 bits"),
+        Err(_) => {
+            format!("{text:?} is not a number of 64 bits: write a decimal or 0x number from 0 to 18446744073709551615")
+        }
     })
 }
 
@@ -103,6 +112,10 @@ mod tests {
             let message = address(text).unwrap_err();
             assert!(message.contains(&format!("{text:?}")), "{message}");
         }
+        for text in ["18446744073709551616", "99999999999TiB"] {
+            let message = address(text).unwrap_err();
+            assert!(message.contains("too large for an address"), "{message}");
+        }
     }
 
     #[test]
@@ -112,6 +125,10 @@ mod tests {
         }
         for text in ["", "+5", "-5", "0x", "0x+5", "1_0", "18446744073709551616", "ten"] {
             assert!(number(text).unwrap_err().contains(&format!("{text:?}")));
+        }
+        for (text, same) in [("-1", "18446744073709551615"), ("-0x10", "18446744073709551600")] {
+            let message = number(text).unwrap_err();
+            assert!(message.contains("unsigned") && message.contains(same), "{message}");
         }
     }
 

@@ -8,6 +8,7 @@
 //!
 //! Leaves out prompts and history: it is for programs.
 
+mod fields;
 mod line;
 mod request;
 mod session;
@@ -15,13 +16,12 @@ mod session;
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::exit::{Exit, Failure, Verdict};
 use crate::globals::Globals;
 use crate::output::Stdout;
 use line::{Line, Lines};
-use request::Request;
+use request::{Id, Request};
 use session::Session;
 
 pub(crate) fn run(globals: &Globals) -> anyhow::Result<Exit> {
@@ -55,7 +55,7 @@ fn answer(session: &Session, line: Line<'_>) -> Vec<u8> {
 /// One line of output.
 #[derive(Serialize)]
 struct Said<'a, T> {
-    id: &'a Value,
+    id: &'a Id,
     outcome: &'static str,
     #[serde(flatten)]
     fields: T,
@@ -71,14 +71,15 @@ struct Failed<'a> {
 mod tests {
     use super::session::Answer;
     use super::*;
+    use serde_json::value::to_raw_value;
 
     #[test]
     fn an_answer_is_one_line_with_the_id_first() {
-        let id = Value::from("a\nb");
+        let id = to_raw_value("a\nb").unwrap();
         let said = Said { id: &id, outcome: "ok", fields: Answer::Value { value: u64::MAX } };
         let text = serde_json::to_string(&said).unwrap();
         assert_eq!(text, r#"{"id":"a\nb","outcome":"ok","value":18446744073709551615}"#);
-        let said = Said { id: &Value::Null, outcome: "ok", fields: Answer::Nothing {} };
+        let said = Said { id: &to_raw_value(&()).unwrap(), outcome: "ok", fields: Answer::Nothing {} };
         assert_eq!(serde_json::to_string(&said).unwrap(), r#"{"id":null,"outcome":"ok"}"#);
     }
 }

@@ -6,9 +6,7 @@ use mcomp_client::{Cluster, Error};
 use mcomp_config::Config;
 use serde::Serialize;
 
-use super::request::{
-    CasFields, ChecksumFields, CopyFields, FillFields, ReadFields, Request, SnapshotFields, SwapFields,
-};
+use super::request::Request;
 use crate::commands::status::ClusterStatus;
 use crate::globals::Globals;
 
@@ -43,8 +41,8 @@ impl Session {
     /// Runs one request. After an error that says that the memory was restored, the next request
     /// meets the memory as it is now: who sends it has been told.
     pub(super) fn run(&self, request: Request) -> anyhow::Result<Answer> {
-        if let Request::Snapshot(fields) = request {
-            return self.snapshot(&fields);
+        if let Request::Snapshot { incremental } = request {
+            return self.snapshot(incremental);
         }
         let answer = self.ask(request);
         if matches!(answer, Err(Error::Fenced { .. })) {
@@ -57,29 +55,27 @@ impl Session {
         let cluster = &self.cluster;
         let nothing = |()| Answer::Nothing {};
         match request {
-            Request::Read(ReadFields { addr, len }) => {
+            Request::Read { addr, len } => {
                 let bytes = cluster.read_vec(addr, len)?;
                 Ok(Answer::Data { data: STANDARD.encode(bytes) })
             }
             Request::Write { addr, data } => cluster.write_at(addr, &data).map(nothing),
-            Request::Fill(FillFields { addr, len, byte }) => cluster.fill(addr, len, byte).map(nothing),
-            Request::Copy(CopyFields { from, to, len }) => cluster.copy(from, to, len).map(nothing),
-            Request::Checksum(ChecksumFields { addr, len }) => {
-                cluster.checksum(addr, len).map(|crc32| Answer::Checksum { crc32 })
-            }
-            Request::Cas(CasFields { addr, old, new }) => {
+            Request::Fill { addr, len, byte } => cluster.fill(addr, len, byte).map(nothing),
+            Request::Copy { from, to, len } => cluster.copy(from, to, len).map(nothing),
+            Request::Checksum { addr, len } => cluster.checksum(addr, len).map(|crc32| Answer::Checksum { crc32 }),
+            Request::Cas { addr, old, new } => {
                 let exchanged = cluster.compare_exchange(addr, old, new)?;
                 Ok(Answer::Exchanged { swapped: exchanged.swapped, value: exchanged.previous })
             }
             Request::Add { addr, delta } => cluster.fetch_add(addr, delta).map(|value| Answer::Value { value }),
-            Request::Swap(SwapFields { addr, new }) => cluster.swap(addr, new).map(|value| Answer::Value { value }),
+            Request::Swap { addr, new } => cluster.swap(addr, new).map(|value| Answer::Value { value }),
             Request::Status => Ok(Answer::Status(Box::new(ClusterStatus::ask(&self.config, cluster)))),
-            Request::Snapshot(_) => unreachable!("`run` has taken it"),
+            Request::Snapshot { .. } => unreachable!("`run` has taken it"),
         }
     }
 
-    fn snapshot(&self, fields: &SnapshotFields) -> anyhow::Result<Answer> {
-        let created = mcomp_snapshot::create(&self.config, fields.incremental, &mut |_| ())?;
+    fn snapshot(&self, incremental: bool) -> anyhow::Result<Answer> {
+        let created = mcomp_snapshot::create(&self.config, incremental, &mut |_| ())?;
         Ok(Answer::Snapshot {
             path: created.path,
             cut: created.cut.to_string(),

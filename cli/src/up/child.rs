@@ -155,7 +155,7 @@ fn follow(stdout: ChildStdout, pid: u32, events: &Sender<Event>) {
     let mut stdout = BufReader::new(stdout);
     let mut line = Vec::new();
     if stdout.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-        let _ = events.send(Event::Ready { pid });
+        let _ = events.send(Event::Ready { pid, line: String::from_utf8_lossy(&line).into_owned() });
     }
     let _ = io::copy(&mut stdout, &mut io::sink());
 }

@@ -18,6 +18,8 @@ pub(crate) enum Event {
     Ready {
         /// Its process id.
         pid: u32,
+        /// The line.
+        line: String,
     },
     /// A child is gone, and reaped.
     Exited {

@@ -2,7 +2,8 @@
 //!
 //! Promises
 //! - One line on stdout, and only when all of them serve. If one does not start, its error is shown,
-//!   the others are stopped, and its exit code is ours.
+//!   the others are stopped, and its exit code is ours. Memory that this start has made goes again;
+//!   what was there before stays.
 //! - Ctrl-C or SIGTERM stops all of them and is a success. The memory stays, for the next `up`.
 //! - A child that dies later is reported with the way to start it again, and the others run on: the
 //!   rest of the memory is still of use. Only when no server is left is there nothing to wait for.
@@ -13,6 +14,7 @@ mod child;
 mod death;
 mod events;
 mod fleet;
+mod fresh;
 mod supervisor;
 
 pub(crate) use child::{Messages, Role};
@@ -32,6 +34,7 @@ use crate::flags::UpArgs;
 use crate::globals::Globals;
 use crate::output;
 use death::Death;
+use fresh::{Cleared, Found};
 
 /// What a process gets to become ready, and more for each GiB of memory that has to be touched.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
@@ -39,18 +42,27 @@ const READY_PATIENCE_PER_GIB: Duration = Duration::from_secs(2);
 
 /// Runs the local part of the cluster until a signal ends it.
 pub(crate) fn run(globals: &Globals, _args: &UpArgs) -> anyhow::Result<Exit> {
-    let config = globals.config()?;
+    let config = globals.config_of_process()?;
     let fleet = Fleet::local(&config, is_local_ip)?;
     let events = Events::listen(&[SIGINT, SIGTERM]).map_err(|error| Failure::io("listen for signals", &error))?;
+    let found = Found::look(&config)?;
     let mut supervisor = Supervisor::new(&events, launch(globals, &config)?);
     match supervisor.start(&fleet.roles(), patience(&fleet)) {
         Ok(()) => {}
-        Err(LaunchError::Asked { signal }) => return Ok(stopped(globals, &config, signal)),
-        Err(error) => return Err(Failure::from(error).into()),
+        Err(LaunchError::Asked { signal }) => {
+            tell_killed(&supervisor);
+            return Ok(stopped(globals, &config, signal));
+        }
+        Err(error) => {
+            tell_killed(&supervisor);
+            tell_cleared(globals, &config, &found.clear(&fleet.roles(), &supervisor));
+            return Err(Failure::from(error).into());
+        }
     }
     announce(globals, &fleet, &supervisor)?;
     let exit = watch(globals, &config, &mut supervisor);
     supervisor.stop();
+    tell_killed(&supervisor);
     match exit {
         Ok(signal) => Ok(stopped(globals, &config, signal)),
         Err(failure) => Err(failure.into()),
@@ -135,6 +147,28 @@ fn stopped(globals: &Globals, config: &Config, signal: i32) -> Exit {
         signal_name(signal)
     ));
     Exit::DONE
+}
+
+/// Names those that did not stop when they were asked to.
+fn tell_killed(supervisor: &Supervisor<'_>) {
+    for (role, pid) in supervisor.killed() {
+        let loss = if role.is_server() { "; its memory stays" } else { "" };
+        tell(&format!("mcomp up: {role} (pid {pid}) did not stop when it was asked to, and was killed{loss}"));
+    }
+}
+
+/// Says what became of the memory that a failed start had made.
+fn tell_cleared(globals: &Globals, config: &Config, cleared: &Cleared) {
+    match cleared.removed {
+        0 => {}
+        1 => globals.note("mcomp up: the memory segment that this start had made was removed again"),
+        removed => globals
+            .note(format_args!("mcomp up: the {removed} memory segments that this start had made were removed again")),
+    }
+    for path in &cleared.left {
+        let purge = again("purge", globals, config);
+        tell(&format!("mcomp up: {} was made by this start and is left: {purge} removes it", path.display()));
+    }
 }
 
 /// A message that `--quiet` does not hush. Who closed stderr does not want to hear it.

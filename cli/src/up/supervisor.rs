@@ -57,6 +57,10 @@ pub(crate) struct Supervisor<'e> {
     events: &'e Events,
     launch: Launch,
     children: Vec<(Child, State)>,
+    /// What children said when they were ready.
+    ready_lines: Vec<(Role, String)>,
+    /// Those that had to be killed, with their process ids.
+    killed: Vec<(Role, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +85,7 @@ pub(crate) enum Change {
 impl<'e> Supervisor<'e> {
     /// Without children yet.
     pub(crate) fn new(events: &'e Events, launch: Launch) -> Supervisor<'e> {
-        Supervisor { events, launch, children: Vec::new() }
+        Supervisor { events, launch, children: Vec::new(), ready_lines: Vec::new(), killed: Vec::new() }
     }
 
     /// Starts `roles`, servers first, and waits until they are ready. Call it from the main thread.
@@ -99,6 +103,16 @@ impl<'e> Supervisor<'e> {
     pub(crate) fn running(&self) -> impl Iterator<Item = (Role, u32)> {
         let running = self.children.iter().filter(|(_, state)| *state != State::Gone);
         running.map(|(child, _)| (child.role(), child.pid()))
+    }
+
+    /// What a child said when it was ready, if it was.
+    pub(crate) fn ready_line(&self, role: Role) -> Option<&str> {
+        self.ready_lines.iter().find(|(said_by, _)| *said_by == role).map(|(_, line)| line.as_str())
+    }
+
+    /// Those that [`Supervisor::stop`] had to kill, with their process ids.
+    pub(crate) fn killed(&self) -> &[(Role, u32)] {
+        &self.killed
     }
 
     /// Waits for something to act on.
@@ -127,6 +141,9 @@ impl<'e> Supervisor<'e> {
         for is_server in [false, true] {
             self.signal(is_server, Signal::TERM);
             if !self.wait_gone(is_server) {
+                let left = self.running().filter(|(role, _)| role.is_server() == is_server);
+                let left: Vec<(Role, u32)> = left.collect();
+                self.killed.extend(left);
                 self.signal(is_server, Signal::KILL);
                 self.wait_killed(is_server);
             }
@@ -164,9 +181,11 @@ impl<'e> Supervisor<'e> {
     fn apply(&mut self, event: Event) -> Option<Change> {
         match event {
             Event::Asked { signal } => Some(Change::Asked { signal }),
-            Event::Ready { pid } => {
-                let (_, state) = self.living(pid)?;
+            Event::Ready { pid, line } => {
+                let (child, state) = self.living(pid)?;
                 *state = State::Ready;
+                let role = child.role();
+                self.ready_lines.push((role, line));
                 None
             }
             Event::Exited { pid, status } => {
@@ -219,109 +238,4 @@ impl Drop for Supervisor<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-
-    /// Longer than any test waits, and bounded all the same.
-    const PATIENCE: Duration = Duration::from_secs(60);
-    const WELL_BEHAVED: &str = "echo ready; exec sleep 600";
-    const STUBBORN: &str = "trap '' TERM; echo ready; exec sleep 600";
-
-    fn events() -> Events {
-        Events::listen(&[]).unwrap()
-    }
-
-    /// A supervisor whose children are shell scripts, one for each role.
-    fn supervisor<'e>(events: &'e Events, scripts: &[(Role, &str)]) -> Supervisor<'e> {
-        let launch = Launch {
-            program: "/bin/sh".into(),
-            flags: Vec::new(),
-            hidden_variables: Vec::new(),
-            messages: Messages::Kept(Default::default()),
-        };
-        let mut supervisor = Supervisor::new(events, launch);
-        for (role, script) in scripts {
-            let mut shell = Command::new("/bin/sh");
-            shell.args(["-c", script]);
-            supervisor.spawn_as(*role, shell).unwrap();
-        }
-        supervisor
-    }
-
-    fn pids(supervisor: &Supervisor<'_>) -> Vec<u32> {
-        supervisor.running().map(|(_, pid)| pid).collect()
-    }
-
-    /// Neither a process nor a zombie.
-    fn is_gone(pid: u32) -> bool {
-        !Path::new(&format!("/proc/{pid}")).exists()
-    }
-
-    #[test]
-    fn what_is_ready_runs_until_it_is_stopped() {
-        let events = events();
-        let both = [(Role::Server(0), WELL_BEHAVED), (Role::Snapshotter(0), WELL_BEHAVED)];
-        let mut supervisor = supervisor(&events, &both);
-        supervisor.wait_ready(PATIENCE).unwrap();
-        let pids = pids(&supervisor);
-        assert_eq!(pids.len(), 2);
-        supervisor.stop();
-        assert_eq!(supervisor.running().count(), 0);
-        assert!(pids.into_iter().all(is_gone));
-    }
-
-    #[test]
-    fn a_child_that_fails_to_start_gives_its_code() {
-        let events = events();
-        let both = [(Role::Server(0), WELL_BEHAVED), (Role::Server(1), "echo no room >&2; exit 73")];
-        let mut supervisor = supervisor(&events, &both);
-        let error = supervisor.wait_ready(PATIENCE).unwrap_err();
-        assert_eq!(error.exit_code_of_child(), Some(73));
-        let Messages::Kept(messages) = &supervisor.launch.messages else { unreachable!("as made above") };
-        assert_eq!(*messages.lock().unwrap(), ["[server 1] no room"]);
-    }
-
-    #[test]
-    fn a_child_that_says_nothing_is_late() {
-        let events = events();
-        let mut supervisor = supervisor(&events, &[(Role::Snapshotter(4), "exec sleep 600")]);
-        let error = supervisor.wait_ready(Duration::from_millis(50)).unwrap_err();
-        assert!(matches!(error, LaunchError::Late { role: Role::Snapshotter(4), .. }), "{error:?}");
-    }
-
-    #[test]
-    fn a_death_is_told_with_its_signal_and_the_others_run_on() {
-        let events = events();
-        let both = [(Role::Server(0), WELL_BEHAVED), (Role::Server(1), WELL_BEHAVED)];
-        let mut supervisor = supervisor(&events, &both);
-        supervisor.wait_ready(PATIENCE).unwrap();
-        supervisor.children[1].0.signal(Signal::KILL);
-        let Change::Died(death) = supervisor.next() else { panic!("nobody asked to stop") };
-        assert_eq!(death.role, Role::Server(1));
-        assert!(death.to_string().ends_with("was killed by SIGKILL (9)"), "{death}");
-        assert_eq!(supervisor.running().map(|(role, _)| role).collect::<Vec<_>>(), [Role::Server(0)]);
-    }
-
-    #[test]
-    fn whoever_ignores_the_request_is_killed_at_the_second_one() {
-        let events = events();
-        let mut supervisor = supervisor(&events, &[(Role::Server(0), STUBBORN)]);
-        supervisor.wait_ready(PATIENCE).unwrap();
-        let pids = pids(&supervisor);
-        events.sender().send(Event::Asked { signal: 15 }).unwrap();
-        supervisor.stop();
-        assert!(pids.into_iter().all(is_gone));
-    }
-
-    #[test]
-    fn dropping_it_leaves_no_process() {
-        let events = events();
-        let mut supervisor = supervisor(&events, &[(Role::Server(0), STUBBORN)]);
-        supervisor.wait_ready(PATIENCE).unwrap();
-        let pids = pids(&supervisor);
-        drop(supervisor);
-        assert!(pids.into_iter().all(is_gone));
-    }
-}
+mod tests;

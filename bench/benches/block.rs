@@ -7,7 +7,10 @@ use std::hint::black_box;
 use divan::Bencher;
 use mcomp_shm::{BLOCK_BYTES, Segment, Span, Spec};
 
-/// More than divan prepares at a time, so that each prepared write is the first to its block.
+/// Calls that are timed together: one is shorter than the clock can tell.
+const SAMPLE: u32 = 512;
+
+/// More than a sample, so that each write of one after a cut is the first to its block.
 const BLOCKS: u64 = 16 << 10;
 
 const SIZES: [usize; 3] = [8, 64, 4096];
@@ -48,14 +51,14 @@ impl Drop for Scratch {
     }
 }
 
-#[divan::bench(args = SIZES)]
+#[divan::bench(args = SIZES, sample_size = SAMPLE)]
 fn read(bencher: Bencher, size_bytes: usize) {
     let scratch = Scratch::new("read");
     let (span, mut buffer) = (scratch.span(1, size_bytes), vec![0; size_bytes]);
     bencher.bench_local(|| scratch.segment().read_into(black_box(span), black_box(&mut buffer)));
 }
 
-#[divan::bench(args = SIZES)]
+#[divan::bench(args = SIZES, sample_size = SAMPLE)]
 fn write(bencher: Bencher, size_bytes: usize) {
     let scratch = Scratch::new("write");
     let (span, bytes) = (scratch.span(1, size_bytes), vec![1; size_bytes]);
@@ -63,7 +66,7 @@ fn write(bencher: Bencher, size_bytes: usize) {
 }
 
 /// Each write goes to another block, which has not been written since the cut.
-#[divan::bench(args = SIZES)]
+#[divan::bench(args = SIZES, sample_size = SAMPLE)]
 fn first_write_after_a_cut(bencher: Bencher, size_bytes: usize) {
     let scratch = Scratch::new("cut");
     let segment = scratch.segment();
@@ -81,7 +84,7 @@ fn first_write_after_a_cut(bencher: Bencher, size_bytes: usize) {
 }
 
 /// The same walk over blocks without a cut: what the one above is to be compared with.
-#[divan::bench(args = SIZES)]
+#[divan::bench(args = SIZES, sample_size = SAMPLE)]
 fn write_to_the_next_block(bencher: Bencher, size_bytes: usize) {
     let scratch = Scratch::new("next");
     let bytes = vec![1; size_bytes];
@@ -90,7 +93,7 @@ fn write_to_the_next_block(bencher: Bencher, size_bytes: usize) {
     bencher.with_inputs(next_block).bench_local_values(|span| scratch.segment().write(span, black_box(&bytes)));
 }
 
-#[divan::bench]
+#[divan::bench(sample_size = SAMPLE)]
 fn fetch_add(bencher: Bencher) {
     let scratch = Scratch::new("add");
     let word = scratch.segment().word8(4096).expect("inside the segment");

@@ -17,7 +17,7 @@ fn space() -> Space {
 }
 
 /// What every small request pays.
-#[divan::bench]
+#[divan::bench(sample_size = 512)]
 fn check_and_first_piece(bencher: Bencher) {
     let space = black_box(space());
     bencher.bench_local(|| {
@@ -27,7 +27,7 @@ fn check_and_first_piece(bencher: Bencher) {
 }
 
 /// A mebibyte across the border of two servers.
-#[divan::bench]
+#[divan::bench(sample_size = 512)]
 fn pieces_of_1_mib(bencher: Bencher) {
     let range = space().check((1 << 30) - (512 << 10), 1 << 20).expect("inside");
     bencher.bench_local(|| black_box(range).pieces(PIECE_BYTES).map(|piece| piece.len).sum::<u64>());

@@ -12,6 +12,8 @@ use crate::raw;
 pub(crate) enum Group {
     /// Round trips of one connection.
     Trip,
+    /// Small round trips where waking a core is in the figure.
+    Placed,
     /// Atomics beside a write of eight bytes.
     Atomic,
     /// Many operations under way on one connection.
@@ -34,8 +36,9 @@ pub(crate) enum Group {
 
 impl Group {
     /// In the order of the tables.
-    pub(crate) const ALL: [Group; 10] = [
+    pub(crate) const ALL: [Group; 11] = [
         Group::Trip,
+        Group::Placed,
         Group::Atomic,
         Group::Deep,
         Group::Many,
@@ -51,6 +54,7 @@ impl Group {
     pub(crate) fn word(self) -> &'static str {
         match self {
             Group::Trip => "trip",
+            Group::Placed => "placed",
             Group::Atomic => "atomic",
             Group::Deep => "deep",
             Group::Many => "many",
@@ -67,6 +71,7 @@ impl Group {
     pub(crate) fn title(self) -> &'static str {
         match self {
             Group::Trip => "Round trip, one connection, one request at a time, all on one core (p50)",
+            Group::Placed => "The same on two cores: waking the other one is most of it (p50)",
             Group::Atomic => "Atomics beside a write of 8 bytes, one connection, all on one core (p50)",
             Group::Deep => "64 requests under way on one connection, 8 bytes",
             Group::Many => "Many connections, one blocking thread each, one request at a time, free",
@@ -97,7 +102,9 @@ impl Case {
         match self.group {
             Group::Trip => format!("trip/{}-{size}", op.word()),
             Group::Atomic => format!("atomic/{}", op.word()),
-            Group::Deep => format!("deep/{}-{size}-{}", op.word(), self.placement.word().replace(' ', "-")),
+            Group::Deep | Group::Placed => {
+                format!("{}/{}-{size}-{}", self.group.word(), op.word(), self.placement.word().replace(' ', "-"))
+            }
             group => format!("{}/{}-{size}-{}", group.word(), op.word(), self.connections),
         }
     }
@@ -115,14 +122,14 @@ impl Case {
                     op.to_owned()
                 }
             }
-            Group::Deep => format!("{op} {size}, {}", self.placement.word()),
+            Group::Deep | Group::Placed => format!("{op} {size}, {}", self.placement.word()),
             _ => format!("{op} {size}, {} connections", self.connections),
         }
     }
 
     /// Whether round trips are timed, and not their rate.
     pub(crate) fn is_trip(&self) -> bool {
-        matches!(self.group, Group::Trip | Group::Atomic)
+        matches!(self.group, Group::Trip | Group::Placed | Group::Atomic)
     }
 
     /// Whether it says something about this system.
@@ -159,6 +166,9 @@ pub(crate) fn socket_cases() -> Vec<Case> {
             for connections in [8, 64] {
                 add(Group::Many, Placement::Free, op, size_bytes, 1, connections);
             }
+        }
+        for placement in [Placement::Cross, Placement::Free] {
+            add(Group::Placed, placement, op, 8, 1, 1);
         }
         add(Group::ManyDeep, Placement::Cross, op, 8, 16, 64);
         for size_bytes in [64 << 10, 1 << 20] {

@@ -34,6 +34,7 @@ mod table;
 mod target;
 mod usage;
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -68,7 +69,7 @@ enum Command {
     /// The raw limit as a server of its own
     #[command(hide = true)]
     RawServer {
-        #[arg(long, value_name = "ADDRESS")]
+        #[arg(long, value_name = "ADDRESS", value_parser = loopback_address)]
         tcp: Vec<SocketAddr>,
         #[arg(long, value_name = "NAME")]
         unix: Vec<String>,
@@ -154,10 +155,14 @@ fn peers(args: &PeersArgs) -> anyhow::Result<ExitCode> {
     start::run(&mut bench)?;
     if bench.results.is_empty() {
         let groups = case::Group::ALL.map(case::Group::word).join("/, ");
-        anyhow::bail!("no case contains {:?}: they begin with {groups}/, and a run prints their names", args.only);
+        anyhow::bail!(
+            "no case contains {:?}: they begin with {groups}/, and a run prints their names",
+            args.only.as_deref().unwrap_or("")
+        );
     }
     let report = Report::new(machine, bench);
-    println!("{}", report.text());
+    // Whoever closes the pipe has seen enough; the files are still written.
+    let _ = writeln!(std::io::stdout(), "{}", report.text());
     if let Some(path) = &args.markdown {
         report.write_markdown(path)?;
     }
@@ -166,6 +171,12 @@ fn peers(args: &PeersArgs) -> anyhow::Result<ExitCode> {
     }
     report.failures.iter().for_each(|failure| eprintln!("failed: {failure}"));
     Ok(if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The raw server checks nothing of what it is sent, so no other machine may reach it.
+fn loopback_address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|error| format!("{error}: an address is 127.x.y.z:port"))?;
+    if address.ip().is_loopback() { Ok(address) } else { Err(format!("{address} is not a loopback address")) }
 }
 
 /// The idle connections need more than the usual soft limit, here and in the servers, which inherit it.

@@ -18,8 +18,8 @@ use crate::peer::Transport;
 use crate::placement::Placement;
 use crate::result::{CaseResult, Unit};
 
-/// The rows.
-const MEMCPY: &str = "memcpy";
+/// The name of the rows that the segment is compared with.
+pub(crate) const MEMCPY: &str = "memcpy";
 
 /// A read of so many bytes, always the same ones or at random places of all memory.
 #[derive(Clone, Copy, Debug)]

@@ -3,7 +3,9 @@
 
 use comfy_table::{Cell, CellAlignment, Table, presets};
 
+use crate::memory::MEMCPY;
 use crate::result::{CaseResult, Row, Unit};
+use crate::{mcomp, raw};
 
 /// Words in rows and columns. The first row is the head.
 pub(crate) type Grid = Vec<Vec<String>>;
@@ -16,6 +18,12 @@ pub(crate) fn wide(results: &[&CaseResult]) -> Grid {
             systems.push(&row.system);
         }
     }
+    // The limits first, then mcomp, then the peers as they were measured.
+    systems.sort_by_key(|system| match system {
+        limit if limit.starts_with(raw::NAME) || *limit == MEMCPY => 0,
+        ours if ours.starts_with(mcomp::NAME) => 1,
+        _ => 2,
+    });
     let head = std::iter::once("case").chain(systems.iter().copied()).map(str::to_owned).collect();
     let line = |result: &&CaseResult| {
         let cell = |system: &&str| result.row(system).map_or_else(|| "-".to_owned(), cell_of);

@@ -31,6 +31,18 @@ struct Chain3 {
     stop: AtomicBool,
 }
 
+impl Chain3 {
+    fn written(&self) -> u64 {
+        self.acknowledged.iter().map(|count| count.load(Ordering::SeqCst)).sum()
+    }
+
+    /// Waits for so many more writes.
+    fn wait_for(&self, writes: u64) {
+        let until = self.written() + writes;
+        wait_until("writers write", || self.written() >= until);
+    }
+}
+
 fn address(server: usize, block: u64) -> u64 {
     server as u64 * K + block * BLOCK as u64
 }
@@ -158,7 +170,7 @@ fn every_cut_is_exact_while_snapshot_processes_are_killed_and_frozen() {
         while exact < cuts {
             let incremental = random.bool();
             let created = match random.u32(..40) {
-                0 => killed_meanwhile(cluster, &config, &mut random, incremental),
+                0 => killed_meanwhile(cluster, &config, &mut random, incremental, chain),
                 1 => frozen_meanwhile(cluster, &config, &mut random, chain),
                 _ => create(&config, incremental),
             };
@@ -185,13 +197,13 @@ fn killed_meanwhile(
     config: &Config,
     random: &mut fastrand::Rng,
     incremental: bool,
+    chain: &Chain3,
 ) -> Result<SnapshotCreated, mcomp_snapshot::SnapshotError> {
     let victim = random.u32(..SERVERS as u32);
-    let patience = std::time::Duration::from_micros(random.u64(..8_000));
+    let writes = random.u64(..200);
     std::thread::scope(|scope| {
         let creating = scope.spawn(|| create(config, incremental));
-        // A moment chosen at random, not a wait for anything.
-        std::thread::sleep(patience);
+        chain.wait_for(writes);
         cluster.kill_snapshotter(victim);
         cluster.start_snapshotter(victim);
         creating.join().expect("the snapshot ends")
@@ -207,11 +219,10 @@ fn frozen_meanwhile(
     chain: &Chain3,
 ) -> Result<SnapshotCreated, mcomp_snapshot::SnapshotError> {
     let victim = random.u32(..SERVERS as u32);
-    let patience = std::time::Duration::from_micros(random.u64(..8_000));
+    let writes = random.u64(..200);
     std::thread::scope(|scope| {
         let creating = scope.spawn(|| create(config, false));
-        // A moment chosen at random, not a wait for anything.
-        std::thread::sleep(patience);
+        chain.wait_for(writes);
         cluster.signal_snapshotter(victim, Signal::STOP);
         for acknowledged in &chain.acknowledged {
             let before = acknowledged.load(Ordering::SeqCst);

@@ -10,7 +10,7 @@ use std::fs::{self, File};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mcomp_client::Cluster as Client;
 use mcomp_config::Config;
@@ -288,13 +288,11 @@ fn a_master_that_is_killed_leaves_no_half_snapshot() {
         let patience = Duration::from_micros(random.u64(..next.took_us * 5 / 4));
         let created = std::thread::scope(|scope| {
             let creating = scope.spawn(|| create(&config, false, &mut |_| {}));
-            match by_sight {
-                true => wait_until("the file begins or is done", || {
-                    !temporary_files(&folder).is_empty() || creating.is_finished()
-                }),
-                // A moment chosen at random, not a wait for anything.
-                false => std::thread::sleep(patience),
-            }
+            let begun = Instant::now();
+            wait_until("the file begins or is done, or the moment has come", || match by_sight {
+                true => !temporary_files(&folder).is_empty() || creating.is_finished(),
+                false => begun.elapsed() >= patience,
+            });
             cluster.kill_snapshotter(0);
             creating.join().expect("the snapshot ends")
         });

@@ -4,17 +4,16 @@
 //! another lock under one, and none is held across IO. A call that needs connections to several
 //! servers borrows them in rising order of server id, so that two calls cannot wait for each other.
 
-use std::io;
-use std::net::ToSocketAddrs;
-use std::ops::{Deref, DerefMut};
+mod connect;
+mod lease;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, is_local, is_loopback, unix_name};
-use mcomp_wire::control::{Hello, features};
-use mcomp_wire::{BLOCK_SIZE, Request, Status};
+use mcomp_net::Connection;
+use mcomp_wire::{Request, Status};
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
@@ -22,7 +21,9 @@ use crate::ask::Ask;
 use crate::link::Link;
 use crate::local::{Found, Local, Offer};
 use crate::peer::Peer;
-use crate::{Checksum, Error, Options};
+use crate::{Error, Options};
+
+pub(crate) use lease::{Lease, Reopen};
 
 /// The connections to one server.
 #[derive(Debug)]
@@ -57,15 +58,6 @@ struct State {
     epoch: Option<u64>,
     /// What the last handshake said about a segment of this machine, until a read tries it.
     offer: Option<Offer>,
-}
-
-/// A link on loan. It goes back when this is dropped, if nothing is left over on it.
-#[derive(Debug)]
-pub(crate) struct Lease<'p> {
-    pool: &'p Pool,
-    era: u32,
-    /// Taken only by `drop`.
-    link: Option<Link>,
 }
 
 impl Pool {
@@ -267,69 +259,6 @@ impl Pool {
         }
         Ok(())
     }
-
-    /// Connects and shakes hands: over the Unix socket when the server is on this machine and
-    /// listens there, over TCP otherwise.
-    fn connect(&self, session: Uuid) -> Result<Connection, ConnectError> {
-        if self.options.unix && self.is_near() {
-            let endpoint = Endpoint::Unix(unix_name(&self.options.cluster, self.peer.server, &self.peer.address));
-            match self.shake_hands(&endpoint, session) {
-                Err(ConnectError::Unreachable { source, .. }) if is_nobody(&source) => {}
-                done => return done,
-            }
-        }
-        self.shake_hands(&Endpoint::Tcp(self.peer.address.clone()), session)
-    }
-
-    fn shake_hands(&self, endpoint: &Endpoint, session: Uuid) -> Result<Connection, ConnectError> {
-        let options = &*self.options;
-        let hello = Hello {
-            cluster: options.cluster.clone(),
-            role: options.role,
-            server: self.peer.server,
-            k: options.space.k(),
-            n: options.space.n(),
-            session,
-            features: if self.wants_checksum(endpoint) { features::CHECKSUM } else { 0 },
-            auth: Vec::new(),
-        };
-        let timeouts = Timeouts { connect: self.connect_timeout(), request: options.timeout };
-        let opened = Connection::open(endpoint, &hello, timeouts);
-        match &opened {
-            Ok(_) => tracing::debug!(server = self.peer.server, %endpoint, "connected"),
-            Err(error) => tracing::debug!(server = self.peer.server, %error, "not connected"),
-        }
-        let mut connection = opened?;
-        connection.set_spin(options.spin);
-        let welcome = &connection.greeting().welcome;
-        if welcome.server != self.peer.server || u64::from(welcome.block_size) != BLOCK_SIZE {
-            let message = format!("server {} with blocks of {} bytes answers", welcome.server, welcome.block_size);
-            return Err(ConnectError::Protocol { endpoint: endpoint.clone(), message });
-        }
-        Ok(connection)
-    }
-
-    fn wants_checksum(&self, endpoint: &Endpoint) -> bool {
-        match (self.options.checksum, endpoint) {
-            (Checksum::On, _) => true,
-            (Checksum::Off, _) | (Checksum::Auto, Endpoint::Unix(_)) => false,
-            (Checksum::Auto, Endpoint::Tcp(address)) => !is_loopback(address),
-        }
-    }
-
-    fn is_near(&self) -> bool {
-        *self.near.get_or_init(|| {
-            self.peer.address.to_socket_addrs().is_ok_and(|mut found| found.any(|one| is_local(one.ip())))
-        })
-    }
-
-    fn connect_timeout(&self) -> Duration {
-        self.options.connect_timeout.min(self.options.timeout)
-    }
-
-    fn unreached(&self, error: ConnectError) -> Error {
-        self.peer.unreached(error, self.connect_timeout())
-    }
 }
 
 impl Drop for Pool {
@@ -338,76 +267,7 @@ impl Drop for Pool {
     }
 }
 
-impl<'p> Lease<'p> {
-    /// Where it is borrowed from.
-    pub(crate) fn pool(&self) -> &'p Pool {
-        self.pool
-    }
-
-    /// Connects again under the same session, once. Whether the server still knows its answers.
-    pub(crate) fn reopen(&mut self) -> Result<bool, Reopen> {
-        let connection = self.pool.connect(self.session()).map_err(|error| match error {
-            ConnectError::Unreachable { ref source, .. } if is_nobody(source) => {
-                Reopen::Nobody(self.pool.unreached(error))
-            }
-            ConnectError::Unreachable { .. } | ConnectError::Refused { status: Status::Busy, .. } => {
-                Reopen::NotNow(self.pool.unreached(error))
-            }
-            error => Reopen::Never(self.pool.unreached(error)),
-        })?;
-        self.pool.admit(&connection, self.era).map_err(Reopen::Never)?;
-        let timeout = self.pool.timeout();
-        Ok(self.resume(connection, timeout))
-    }
-}
-
-/// Why a link was not opened again.
-#[derive(Debug)]
-pub(crate) enum Reopen {
-    /// No process listens there: the one that knew the session is gone.
-    Nobody(Error),
-    /// It may work a little later.
-    NotNow(Error),
-    /// It will not work.
-    Never(Error),
-}
-
-impl Deref for Lease<'_> {
-    type Target = Link;
-
-    fn deref(&self) -> &Link {
-        self.link.as_ref().expect("a lease has a link until it is dropped")
-    }
-}
-
-impl DerefMut for Lease<'_> {
-    fn deref_mut(&mut self) -> &mut Link {
-        self.link.as_mut().expect("a lease has a link until it is dropped")
-    }
-}
-
-impl Drop for Lease<'_> {
-    fn drop(&mut self) {
-        let mut link = self.link.take().filter(|link| link.is_clean());
-        if let Some(link) = &mut link {
-            link.rest();
-        }
-        let mut state = self.pool.state.lock();
-        match link {
-            Some(link) if state.era == self.era => state.idle.push(link),
-            _ => state.open -= 1,
-        }
-        drop(state);
-        self.pool.freed.notify_one();
-    }
-}
-
 /// Whether `era` is later than `other`. Their numbers go round.
 fn is_after(era: u32, other: u32) -> bool {
     era.wrapping_sub(other).cast_signed() > 0
-}
-
-/// Whether the operating system said that no process listens there.
-fn is_nobody(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }

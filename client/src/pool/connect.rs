@@ -1,0 +1,83 @@
+//! How a server is reached: which socket leads there, and what is said first.
+
+use std::io;
+use std::net::ToSocketAddrs;
+use std::time::Duration;
+
+use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, is_local, is_loopback, unix_name};
+use mcomp_wire::BLOCK_SIZE;
+use mcomp_wire::control::{Hello, features};
+use uuid::Uuid;
+
+use super::Pool;
+use crate::{Checksum, Error};
+
+impl Pool {
+    /// Connects and shakes hands: over the Unix socket when the server is on this machine and
+    /// listens there, over TCP otherwise.
+    pub(super) fn connect(&self, session: Uuid) -> Result<Connection, ConnectError> {
+        if self.options.unix && self.is_near() {
+            let endpoint = Endpoint::Unix(unix_name(&self.options.cluster, self.peer.server, &self.peer.address));
+            match self.shake_hands(&endpoint, session) {
+                Err(ConnectError::Unreachable { source, .. }) if is_nobody(&source) => {}
+                done => return done,
+            }
+        }
+        self.shake_hands(&Endpoint::Tcp(self.peer.address.clone()), session)
+    }
+
+    fn shake_hands(&self, endpoint: &Endpoint, session: Uuid) -> Result<Connection, ConnectError> {
+        let options = &*self.options;
+        let hello = Hello {
+            cluster: options.cluster.clone(),
+            role: options.role,
+            server: self.peer.server,
+            k: options.space.k(),
+            n: options.space.n(),
+            session,
+            features: if self.wants_checksum(endpoint) { features::CHECKSUM } else { 0 },
+            auth: Vec::new(),
+        };
+        let timeouts = Timeouts { connect: self.connect_timeout(), request: options.timeout };
+        let opened = Connection::open(endpoint, &hello, timeouts);
+        match &opened {
+            Ok(_) => tracing::debug!(server = self.peer.server, %endpoint, "connected"),
+            Err(error) => tracing::debug!(server = self.peer.server, %error, "not connected"),
+        }
+        let mut connection = opened?;
+        connection.set_spin(options.spin);
+        let welcome = &connection.greeting().welcome;
+        if welcome.server != self.peer.server || u64::from(welcome.block_size) != BLOCK_SIZE {
+            let message = format!("server {} with blocks of {} bytes answers", welcome.server, welcome.block_size);
+            return Err(ConnectError::Protocol { endpoint: endpoint.clone(), message });
+        }
+        Ok(connection)
+    }
+
+    fn wants_checksum(&self, endpoint: &Endpoint) -> bool {
+        match (self.options.checksum, endpoint) {
+            (Checksum::On, _) => true,
+            (Checksum::Off, _) | (Checksum::Auto, Endpoint::Unix(_)) => false,
+            (Checksum::Auto, Endpoint::Tcp(address)) => !is_loopback(address),
+        }
+    }
+
+    pub(super) fn is_near(&self) -> bool {
+        *self.near.get_or_init(|| {
+            self.peer.address.to_socket_addrs().is_ok_and(|mut found| found.any(|one| is_local(one.ip())))
+        })
+    }
+
+    fn connect_timeout(&self) -> Duration {
+        self.options.connect_timeout.min(self.options.timeout)
+    }
+
+    pub(super) fn unreached(&self, error: ConnectError) -> Error {
+        self.peer.unreached(error, self.connect_timeout())
+    }
+}
+
+/// Whether the operating system said that no process listens there.
+pub(super) fn is_nobody(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}

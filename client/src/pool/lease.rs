@@ -1,0 +1,84 @@
+//! A link on loan: a caller has it to itself, and it goes back by itself.
+
+use std::ops::{Deref, DerefMut};
+
+use mcomp_net::ConnectError;
+use mcomp_wire::Status;
+
+use super::Pool;
+use super::connect::is_nobody;
+use crate::Error;
+use crate::link::Link;
+
+/// A link on loan. It goes back when this is dropped, if nothing is left over on it.
+#[derive(Debug)]
+pub(crate) struct Lease<'p> {
+    pub(super) pool: &'p Pool,
+    pub(super) era: u32,
+    /// Taken only by `drop`.
+    pub(super) link: Option<Link>,
+}
+
+impl<'p> Lease<'p> {
+    /// Where it is borrowed from.
+    pub(crate) fn pool(&self) -> &'p Pool {
+        self.pool
+    }
+
+    /// Connects again under the same session, once. Whether the server still knows its answers.
+    pub(crate) fn reopen(&mut self) -> Result<bool, Reopen> {
+        let connection = self.pool.connect(self.session()).map_err(|error| match error {
+            ConnectError::Unreachable { ref source, .. } if is_nobody(source) => {
+                Reopen::Nobody(self.pool.unreached(error))
+            }
+            ConnectError::Unreachable { .. } | ConnectError::Refused { status: Status::Busy, .. } => {
+                Reopen::NotNow(self.pool.unreached(error))
+            }
+            error => Reopen::Never(self.pool.unreached(error)),
+        })?;
+        self.pool.admit(&connection, self.era).map_err(Reopen::Never)?;
+        let timeout = self.pool.timeout();
+        Ok(self.resume(connection, timeout))
+    }
+}
+
+/// Why a link was not opened again.
+#[derive(Debug)]
+pub(crate) enum Reopen {
+    /// No process listens there: the one that knew the session is gone.
+    Nobody(Error),
+    /// It may work a little later.
+    NotNow(Error),
+    /// It will not work.
+    Never(Error),
+}
+
+impl Deref for Lease<'_> {
+    type Target = Link;
+
+    fn deref(&self) -> &Link {
+        self.link.as_ref().expect("a lease has a link until it is dropped")
+    }
+}
+
+impl DerefMut for Lease<'_> {
+    fn deref_mut(&mut self) -> &mut Link {
+        self.link.as_mut().expect("a lease has a link until it is dropped")
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        let mut link = self.link.take().filter(|link| link.is_clean());
+        if let Some(link) = &mut link {
+            link.rest();
+        }
+        let mut state = self.pool.state.lock();
+        match link {
+            Some(link) if state.era == self.era => state.idle.push(link),
+            _ => state.open -= 1,
+        }
+        drop(state);
+        self.pool.freed.notify_one();
+    }
+}

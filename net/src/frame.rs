@@ -13,6 +13,9 @@ use mcomp_wire::{FrameError, HEADER_LEN, Header, Kind, Status, flags, limits};
 /// Bytes of the buffer of a connection that sends small frames.
 const SMALL: usize = 16 << 10;
 
+/// Bytes of the first buffer: thousands of idle connections add up.
+const FIRST: usize = 4 << 10;
+
 /// Received bytes, and the frames in them.
 ///
 /// Invariants: `start <= end <= buffer.len()`; `pending` is the parsed header at `start`, if one was
@@ -26,6 +29,8 @@ pub struct Inbox {
     max_body: usize,
     /// Length of the last frame: the next one is likely to be as long.
     last: usize,
+    /// The last receive filled all its room: more is likely to come at once.
+    filled: bool,
 }
 
 /// What [`Inbox::fill_around`] received.
@@ -55,7 +60,7 @@ pub struct Received {
 impl Inbox {
     /// An empty inbox that refuses bodies above `max_body`.
     pub fn new(max_body: usize) -> Inbox {
-        Inbox { buffer: Vec::new(), start: 0, end: 0, pending: None, max_body, last: 0 }
+        Inbox { buffer: Vec::new(), start: 0, end: 0, pending: None, max_body, last: 0, filled: false }
     }
 
     /// Changes the largest body that is accepted from now on.
@@ -174,6 +179,7 @@ impl Inbox {
             match stream.read(&mut self.buffer[self.end..self.end + most]) {
                 Ok(received) => {
                     self.end += received;
+                    self.filled = received == most;
                     return Ok(received);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -182,9 +188,13 @@ impl Inbox {
         }
     }
 
-    /// The buffer length that the pending frame needs.
+    /// The buffer length that the pending frame needs, or the next burst.
     fn wanted(&self) -> usize {
-        self.pending.map_or(SMALL, |header| HEADER_LEN + header.length as usize)
+        match self.pending {
+            Some(header) => HEADER_LEN + header.length as usize,
+            None if self.filled => SMALL,
+            None => FIRST,
+        }
     }
 
     /// The length that the buffer grows to for it: whole powers of two up to the largest frame, so that a

@@ -317,3 +317,18 @@ fn a_dedicated_connection_keeps_its_order() {
     assert_eq!(cluster.read_vec(base, 1 << 20).unwrap(), data, "the call came after the writes were done");
     dedicated.finish().unwrap();
 }
+
+#[test]
+fn threads_that_look_before_they_sleep_find_the_same() {
+    for client in ["unix = true", "unix = false"] {
+        let spin = format!("{client}\nsegment = false\n[spin]\nserver = \"50us\"\nclient = \"50us\"");
+        let real = Real::start(16 * BLOCK, 2, &spin);
+        let cluster = real.client();
+        let bytes = pattern(32 * BLOCK as usize, 3);
+        cluster.write_at(0, &bytes).unwrap();
+        assert!(cluster.read_vec(0, 32 * BLOCK).unwrap() == bytes);
+        (0..100).for_each(|count| {
+            assert_eq!(cluster.fetch_add(8, 0).unwrap(), cluster.fetch_add(8, 0).unwrap(), "{count}")
+        });
+    }
+}

@@ -10,9 +10,10 @@
 //! from its next message, which the cut no longer knows.
 
 use std::sync::Arc;
+use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-use mcomp_shm::{Mutant, Segment, mutant};
+use mcomp_shm::{Mutant, Segment, ShmError, mutant, step_back};
 use mcomp_wire::Status;
 use mcomp_wire::control::{CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch};
 use parking_lot::{Condvar, Mutex};
@@ -109,7 +110,7 @@ impl Cuts {
         if self.segment.is_restoring() {
             return Err(Refusal::new(Status::Restoring, "a restore is under way: the memory is not whole"));
         }
-        self.segment.prepare_shadow().map_err(|error| Refusal::new(Status::Full, error.to_string()))?;
+        self.prepare_shadow().map_err(|error| Refusal::new(Status::Full, error.to_string()))?;
         control.current = Some(Cut { id: request.cut, connection, switched: false, held: None });
         let mut hold = self.hold.lock();
         hold.cut_ends = Some((request.cut, Instant::now() + self.time_limit));
@@ -118,6 +119,22 @@ impl Cuts {
             epoch: self.segment.epoch(),
             segment: Uuid::from_bytes(self.segment.segment_id()),
             config_epoch: self.segment.config_epoch(),
+        })
+    }
+
+    /// Allocates the shadow area in a thread that steps back: the kernel zeroes all of it.
+    fn prepare_shadow(&self) -> Result<(), ShmError> {
+        std::thread::scope(|scope| {
+            let thread = Builder::new().name("prepare".into()).stack_size(128 << 10);
+            let preparing = thread.spawn_scoped(scope, || {
+                step_back();
+                self.segment.prepare_shadow()
+            });
+            match preparing {
+                Ok(preparing) => preparing.join().expect("allocating does not panic"),
+                // Without a thread it is done here, and writers may feel it.
+                Err(_) => self.segment.prepare_shadow(),
+            }
         })
     }
 

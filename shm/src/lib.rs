@@ -34,6 +34,7 @@ compile_error!("a segment is mapped whole, which needs a 64-bit address space");
 #[cfg(not(target_os = "linux"))]
 compile_error!("segments use futexes, hole punching and /dev/shm of Linux");
 
+mod background;
 mod block;
 mod copy;
 mod cut;
@@ -55,6 +56,7 @@ mod span;
 #[cfg(test)]
 mod tests;
 
+pub use background::step_back;
 pub use error::{CutError, ReadError, ShmError, Torn};
 pub use layout::{BLOCK_BYTES, CLUSTER_NAME_MAX_BYTES, K_MAX_BYTES, LAYOUT_VERSION, Spec, State};
 pub use mutant::Mutant;

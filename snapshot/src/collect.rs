@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use mcomp_shm::{CutError, Reader, ShmError};
+use mcomp_shm::{CutError, Reader, ShmError, step_back};
 use mcomp_wire::control::SnapshotCollect;
 use uuid::Uuid;
 
@@ -144,6 +144,7 @@ fn workers() -> usize {
 
 impl Work {
     fn run(&self, chunks: &SyncSender<Result<EncodedChunk, CollectError>>) {
+        step_back();
         while let Some(stripe) = self.next_stripe() {
             match self.copy_stripe(stripe, chunks) {
                 Ok(true) => {}

@@ -54,10 +54,7 @@ impl Peer for Memcached {
     }
 
     fn transport(&self) -> Transport {
-        match self.address {
-            Address::Tcp(_) => Transport::Tcp,
-            _ => Transport::Unix,
-        }
+        self.address.transport()
     }
 
     fn pid(&self) -> u32 {

@@ -83,10 +83,7 @@ impl Peer for Redis {
     }
 
     fn transport(&self) -> Transport {
-        match self.address {
-            Address::Tcp(_) => Transport::Tcp,
-            _ => Transport::Unix,
-        }
+        self.address.transport()
     }
 
     fn pid(&self) -> u32 {

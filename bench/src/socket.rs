@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use socket2::SockRef;
 
+use crate::peer::Transport;
+
 /// A peer that says nothing for so long is broken, and the run ends instead of hanging.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -25,6 +27,16 @@ pub(crate) enum Address {
     Abstract(String),
     /// A Unix socket in the scratch folder, for servers that know no abstract names.
     Path(PathBuf),
+}
+
+impl Address {
+    /// What leads there.
+    pub(crate) fn transport(&self) -> Transport {
+        match self {
+            Address::Tcp(_) => Transport::Tcp,
+            _ => Transport::Unix,
+        }
+    }
 }
 
 impl fmt::Display for Address {

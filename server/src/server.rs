@@ -289,6 +289,7 @@ impl Shared {
     pub(crate) fn status(&self) -> ServerStatus {
         let mut counters = self.counters.report();
         counters.torn_blocks = self.segment.torn_blocks();
+        counters.repaired_blocks = self.segment.repaired_blocks();
         ServerStatus {
             id: self.id,
             state: if self.segment.is_restoring() { "restoring" } else { "serving" }.to_owned(),

@@ -1,34 +1,24 @@
-//! Reading and changing blocks: the protocol that makes each piece of an operation atomic.
+//! The operations on blocks: reads, writes, fills, copies, comparisons and atomics.
 //!
-//! A writer takes the block's semaphore, makes `seq` odd, keeps the shadow page if a cut asks for it, changes the
-//! bytes, makes `seq` even, and releases. A reader takes nothing: it reads `seq`, copies, and reads `seq` again;
-//! the copy counts when both are the same even number. After a bounded number of tries it takes the semaphore, so
-//! that a writer that the scheduler has put aside costs a wait and not a spin.
+//! Each block's part of an operation is atomic. How a block changes is in `change`. A reader takes nothing: it reads
+//! `seq`, copies, and reads `seq` again; the copy counts when both are the same even number. After a bounded number of
+//! tries it takes the semaphore, so that a writer that the scheduler has put aside costs a wait and not a spin.
 //!
-//! Lock order: one semaphore at a time, never two, and nothing else is taken while it is held. `copy` moves its
-//! bytes through a private buffer for that reason.
+//! Lock order: a receive slot, then one semaphore at a time, never two, and nothing else is taken while they are held.
+//! `copy` moves its bytes through its slot for that reason.
 //!
-//! | order | where | why |
-//! |---|---|---|
-//! | SeqCst swap of `seq`, then SeqCst load of `cut` | writer | either the writer sees the new cut, or whoever made it sees the odd `seq`; both accesses of both sides are SeqCst, or each could miss the other |
-//! | release fence after them | writer | whoever sees a byte of the change, or of the shadow page, also sees the odd `seq` and the cut word behind it |
-//! | release store of the even `seq` | writer | whoever sees it sees the whole change |
-//! | acquire fence after the first `seq`, and before the second | reader | the copy stays between the two |
-//!
-//! Between odd and even nothing can panic, wait or call out: a block left odd would be refused for ever.
+//! An acquire fence after the first `seq`, and one before the second, keep the copy between the two.
 
 use std::hint::spin_loop;
 use std::mem::MaybeUninit;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::fence;
 
 use crate::copy;
 use crate::error::Torn;
-use crate::layout::{BLOCK_BYTES, Entry, FLAG_TORN, SHADOW_OF_TORN};
+use crate::layout::{BLOCK_BYTES, FLAG_TORN};
 use crate::map::Map;
-use crate::mutant::Mutant;
 use crate::segment::Segment;
-use crate::semaphore::{self, Held};
 use crate::span::{Piece, Span, Word8, Word16};
 
 /// Tries before a reader takes another way. A writer that is only running loses far fewer; one that was preempted
@@ -73,8 +63,12 @@ impl Segment {
     pub fn write(&self, span: Span, bytes: &[u8]) -> Result<(), Torn> {
         assert_eq!(span.len_bytes(), bytes.len(), "bytes of a write");
         self.refuse_torn_edges(span)?;
+        let slot = self.take_slot();
         for piece in span.pieces() {
-            self.write_piece(piece, &bytes[piece.skip_bytes..][..piece.len_bytes])?;
+            let part = &bytes[piece.skip_bytes..][..piece.len_bytes];
+            slot.note(&piece, part);
+            // SAFETY: `part` has the piece's length.
+            unsafe { self.write_piece(&slot, piece, part.as_ptr())? };
         }
         Ok(())
     }
@@ -86,7 +80,13 @@ impl Segment {
     pub fn fill(&self, span: Span, byte: u8) -> Result<(), Torn> {
         self.refuse_torn_edges(span)?;
         let page = [byte; BLOCK_BYTES];
-        span.pieces().try_for_each(|piece| self.write_piece(piece, &page[..piece.len_bytes]))
+        let slot = self.take_slot();
+        for piece in span.pieces() {
+            slot.note_fill(&piece, byte);
+            // SAFETY: no piece is longer than a page.
+            unsafe { self.write_piece(&slot, piece, page.as_ptr())? };
+        }
+        Ok(())
     }
 
     /// Copies one span onto another of the same length. Where they overlap, a client that is alone sees the result
@@ -102,16 +102,20 @@ impl Segment {
         assert_eq!(from.len_bytes(), to.len_bytes(), "lengths of a copy");
         self.refuse_torn(from)?;
         self.refuse_torn_edges(to)?;
-        let mut bounce = Bounce::new();
-        let mut move_piece = |piece: Piece| {
-            let bytes = bounce.read(self, from.part(piece.skip_bytes, piece.len_bytes))?;
-            self.write_piece(piece, bytes)
+        let slot = self.take_slot();
+        let move_piece = |piece: Piece| {
+            let bytes = slot.place(&piece);
+            // SAFETY: the slot's page is ours, and the piece has its place in it.
+            unsafe { self.read_to(from.part(piece.skip_bytes, piece.len_bytes), bytes)? };
+            slot.note_placed(&piece);
+            // SAFETY: the read has filled the place, and nobody else touches it.
+            unsafe { self.write_piece(&slot, piece, bytes) }
         };
         // Towards higher addresses the last piece goes first, or it would be overwritten before it is read.
         if to.offset() > from.offset() {
-            to.pieces().rev().try_for_each(&mut move_piece)
+            to.pieces().rev().try_for_each(move_piece)
         } else {
-            to.pieces().try_for_each(&mut move_piece)
+            to.pieces().try_for_each(move_piece)
         }
     }
 
@@ -155,12 +159,14 @@ impl Segment {
     /// [`Torn`] when the block is torn; `decide` has not run then.
     #[inline]
     pub fn update8(&self, word: Word8, decide: impl FnOnce(u64) -> Option<u64>) -> Result<u64, Torn> {
-        let (block, within) = place(word.span());
-        let held = self.hold_whole(block)?;
-        let target = self.map.word(block, within);
+        let piece = only_piece(word.span());
+        let slot = self.take_slot();
+        let held = self.hold_whole(piece.block)?;
+        let target = self.map.word(piece.block, piece.within);
         let old = target.load(Relaxed);
         if let Some(new) = decide(old) {
-            self.change(block, &held, false, || target.store(new, Relaxed));
+            slot.note(&piece, &new.to_le_bytes());
+            self.change(piece.block, &held, &slot, false, || target.store(new, Relaxed));
         }
         Ok(old)
     }
@@ -168,12 +174,14 @@ impl Segment {
     /// Replaces a word of sixteen bytes atomically, as [`Segment::update8`] does one of eight.
     #[inline]
     pub fn update16(&self, word: Word16, decide: impl FnOnce(u128) -> Option<u128>) -> Result<u128, Torn> {
-        let (block, within) = place(word.span());
-        let held = self.hold_whole(block)?;
-        let (low, high) = (self.map.word(block, within), self.map.word(block, within + 8));
+        let piece = only_piece(word.span());
+        let slot = self.take_slot();
+        let held = self.hold_whole(piece.block)?;
+        let (low, high) = (self.map.word(piece.block, piece.within), self.map.word(piece.block, piece.within + 8));
         let old = u128::from(low.load(Relaxed)) | u128::from(high.load(Relaxed)) << 64;
         if let Some(new) = decide(old) {
-            self.change(block, &held, false, || {
+            slot.note(&piece, &new.to_le_bytes());
+            self.change(piece.block, &held, &slot, false, || {
                 low.store(new as u64, Relaxed);
                 high.store((new >> 64) as u64, Relaxed);
             });
@@ -218,79 +226,8 @@ impl Segment {
         Ok(())
     }
 
-    /// Writes the part of one block.
-    #[inline]
-    fn write_piece(&self, piece: Piece, bytes: &[u8]) -> Result<(), Torn> {
-        assert_eq!(piece.len_bytes, bytes.len(), "bytes of a piece");
-        let held = self.hold(piece.block);
-        if !piece.is_whole() {
-            self.refuse_torn_block(piece.block)?;
-        }
-        let to = self.map.block(piece.block);
-        self.change(piece.block, &held, piece.is_whole(), || {
-            // SAFETY: the piece lies inside its block, which is mapped and writable; `bytes` has its length.
-            unsafe { copy::to_shared(bytes.as_ptr(), to.add(piece.within), piece.len_bytes) };
-        });
-        Ok(())
-    }
-
-    /// Takes the block's semaphore.
-    #[inline]
-    fn hold(&self, block: u64) -> Held<'_> {
-        semaphore::take(&self.map.entry(block).sem)
-    }
-
-    /// Takes the block's semaphore, unless the block is torn.
-    #[inline]
-    fn hold_whole(&self, block: u64) -> Result<Held<'_>, Torn> {
-        let held = self.hold(block);
-        self.refuse_torn_block(block)?;
-        Ok(held)
-    }
-
-    /// Changes a block whose semaphore is held, by `store`, which must neither panic nor wait.
-    #[inline]
-    fn change(&self, block: u64, _held: &Held<'_>, heals: bool, store: impl FnOnce()) {
-        let entry = self.map.entry(block);
-        let seq = entry.seq.load(Relaxed);
-        debug_assert_eq!(seq % 2, 0, "seq of block {block} while its semaphore was free");
-        entry.seq.swap(seq.wrapping_add(1), SeqCst);
-        let cut = self.header().cut.load(SeqCst);
-        fence(Release);
-        let epoch = cut >> 1;
-        if cut & 1 == 1 && entry.shadow_epoch.load(Relaxed) < epoch && self.mutant != Mutant::NaiveCopy {
-            self.keep_shadow(block, entry, epoch);
-        }
-        entry.change_epoch.store(epoch, Relaxed);
-        if heals && entry.flags.load(Relaxed) & FLAG_TORN != 0 {
-            entry.flags.fetch_and(!FLAG_TORN, Relaxed);
-            self.torn.fetch_sub(1, Relaxed);
-        }
-        store();
-        entry.seq.store(seq.wrapping_add(2), Release);
-    }
-
-    /// Keeps the block as it is for the cut of `epoch`, before its first change after that cut.
-    #[cold]
-    fn keep_shadow(&self, block: u64, entry: &Entry, epoch: u64) {
-        let is_torn = entry.flags.load(Relaxed) & FLAG_TORN != 0;
-        let change = if is_torn { SHADOW_OF_TORN } else { entry.change_epoch.load(Relaxed) };
-        // SAFETY: block and shadow page are mapped, disjoint, page-aligned and one page each. The shadow page is
-        // allocated: a cut is active only while the area is prepared, and `end_cut` gives it back only after this
-        // block's `seq`, now odd, has moved on.
-        unsafe { copy::between_shared(self.map.block(block), self.map.shadow(block), BLOCK_BYTES) };
-        entry.shadow_change.store(change, Relaxed);
-        entry.shadow_epoch.store(epoch, Release);
-    }
-
-    /// Refuses a torn block. The mark of a block changes only under its semaphore, and only from set to clear.
-    #[inline]
-    fn refuse_torn_block(&self, block: u64) -> Result<(), Torn> {
-        let is_torn = self.map.entry(block).flags.load(Relaxed) & FLAG_TORN != 0;
-        if is_torn { Err(Torn { block }) } else { Ok(()) }
-    }
-
-    /// Refuses a span in which any block is torn. No block becomes torn later, so the answer stays right.
+    /// Refuses a span in which any block is torn. No block of a running server becomes torn later, so the answer stays
+    /// right.
     fn refuse_torn(&self, span: Span) -> Result<(), Torn> {
         if self.torn.load(Relaxed) == 0 {
             return Ok(());
@@ -313,10 +250,11 @@ impl Segment {
     }
 }
 
-/// The block of a span that lies in one, and where in it.
+/// The piece of a span that lies in one block.
 #[inline]
-fn place(span: Span) -> (u64, usize) {
-    (span.offset() / BLOCK_BYTES as u64, (span.offset() % BLOCK_BYTES as u64) as usize)
+fn only_piece(span: Span) -> Piece {
+    let within = (span.offset() % BLOCK_BYTES as u64) as usize;
+    Piece { block: span.offset() / BLOCK_BYTES as u64, within, len_bytes: span.len_bytes(), skip_bytes: 0 }
 }
 
 /// How one try to read a piece went.

@@ -1,6 +1,6 @@
 //! The bytes of a segment: header, block table, and where each region lies.
 //!
-//! Layout version 1. Everything here is drawn in `docs/segment.md`, and a change of one is a change of both.
+//! Layout version 2. Everything here is drawn in `docs/segment.md`, and a change of one is a change of both.
 //! All words are little-endian and naturally aligned; all are atomics, because another process may read or
 //! write any of them at any moment, and a reference to an atomic is the only one that allows for that.
 
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use crate::error::ShmError;
 
 /// Version of the layout that this crate writes, and the only one that it reads.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Bytes of a block: the unit of atomicity, of the semaphore and of the shadow page. Also the page size.
 pub const BLOCK_BYTES: usize = 4096;
@@ -30,8 +30,15 @@ pub(crate) const HEADER_BYTES: usize = 4096;
 /// Bytes of one entry of the block table: one cache line, so that two blocks never share one.
 pub(crate) const ENTRY_BYTES: usize = 64;
 
-/// Largest receive slot area that is believed, so that a damaged header cannot overflow a sum.
-const SLOTS_MAX_BYTES: u64 = 1 << 40;
+/// Receive slots of a segment. More threads than this can be in a write at once only while some of them wait for a
+/// core, and then one more that waits costs nothing.
+pub(crate) const SLOT_COUNT: u32 = 128;
+
+/// Most receive slots that are believed, so that a damaged header cannot overflow a sum.
+const SLOT_COUNT_MAX: u32 = 1 << 16;
+
+/// Bytes of a receive slot's record; its page stands apart, so that it is page-aligned.
+pub(crate) const SLOT_RECORD_BYTES: usize = 64;
 
 /// What the segment's life has come to, as its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +130,8 @@ pub(crate) struct Directory {
 /// One entry of the block table.
 ///
 /// * `seq` is odd exactly while the bytes of the block may be in change, and only the holder of `sem` moves it.
+/// * While `seq` is odd, `writer` names the receive slot from which the change can be finished. What it names while
+///   `seq` is even means nothing.
 /// * `shadow_epoch` = e means: the shadow page holds the block as it was when the cut of epoch e was made. It
 ///   never shrinks, and it is written after the page that it vouches for.
 /// * `change_epoch` is the epoch of the last modification, 0 when there was none since creation.
@@ -130,8 +139,8 @@ pub(crate) struct Directory {
 #[repr(C, align(64))]
 pub(crate) struct Entry {
     pub(crate) sem: AtomicU32,
-    /// Receive slot + 1 of the write in progress. No version writes it yet.
-    writer: AtomicU32,
+    /// Receive slot + 1 of the write in progress.
+    pub(crate) writer: AtomicU32,
     pub(crate) seq: AtomicU64,
     pub(crate) shadow_epoch: AtomicU64,
     pub(crate) change_epoch: AtomicU64,
@@ -143,6 +152,29 @@ pub(crate) struct Entry {
     reserved: AtomicU32,
 }
 
+/// What the write in progress of one receive slot does, complete enough to do it again.
+///
+/// * Only the holder of `sem` writes the record and the slot's page, and only while no block is odd that names this
+///   slot: whoever finds such a block finds the record of its change.
+#[repr(C, align(64))]
+pub(crate) struct SlotRecord {
+    pub(crate) sem: AtomicU32,
+    /// `SLOT_BYTES_OF_PAGE` or `SLOT_FILL`; 0 before the slot was ever used.
+    pub(crate) kind: AtomicU32,
+    pub(crate) block: AtomicU64,
+    /// First byte, counted from the start of the block; the bytes stand at the same place of the slot's page.
+    pub(crate) within: AtomicU32,
+    pub(crate) len_bytes: AtomicU32,
+    /// What a fill fills with.
+    pub(crate) byte: AtomicU32,
+    reserved: [AtomicU32; 9],
+}
+
+/// Kinds of a [`SlotRecord`].
+pub(crate) const SLOT_BYTES_OF_PAGE: u32 = 1;
+pub(crate) const SLOT_FILL: u32 = 2;
+
+const _: () = assert!(size_of::<SlotRecord>() == SLOT_RECORD_BYTES);
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
 const _: () = assert!(size_of::<Entry>() == ENTRY_BYTES);
 const _: () = assert!(offset_of!(Header, cut) == 192);
@@ -202,6 +234,8 @@ pub(crate) struct Regions {
     pub(crate) data_offset: u64,
     pub(crate) slots_offset: u64,
     pub(crate) slots_bytes: u64,
+    /// The slots' pages; their records come before them, from `slots_offset` on.
+    pub(crate) slot_pages_offset: u64,
     pub(crate) slot_count: u32,
     pub(crate) slot_bytes: u32,
     pub(crate) shadow_offset: u64,
@@ -215,10 +249,11 @@ impl Regions {
         if k_bytes == 0 || k_bytes > K_MAX_BYTES || !k_bytes.is_multiple_of(page) {
             return None;
         }
-        let slots_bytes = (u64::from(slot_count) * u64::from(slot_bytes)).next_multiple_of(page);
-        if slots_bytes > SLOTS_MAX_BYTES {
+        if !(1..=SLOT_COUNT_MAX).contains(&slot_count) || u64::from(slot_bytes) != page {
             return None;
         }
+        let slot_pages_offset = (u64::from(slot_count) * SLOT_RECORD_BYTES as u64).next_multiple_of(page);
+        let slots_bytes = slot_pages_offset + u64::from(slot_count) * page;
         let table_bytes = (k_bytes / page * ENTRY_BYTES as u64).next_multiple_of(page);
         let data_offset = HEADER_BYTES as u64 + table_bytes;
         let slots_offset = data_offset + k_bytes;
@@ -230,6 +265,7 @@ impl Regions {
             data_offset,
             slots_offset,
             slots_bytes,
+            slot_pages_offset: slots_offset + slot_pages_offset,
             slot_count,
             slot_bytes,
             shadow_offset,
@@ -305,31 +341,50 @@ mod tests {
     }
 
     #[test]
+    fn slot_record_offsets_are_the_documented_ones() {
+        let offsets = [
+            (offset_of!(SlotRecord, sem), 0),
+            (offset_of!(SlotRecord, kind), 4),
+            (offset_of!(SlotRecord, block), 8),
+            (offset_of!(SlotRecord, within), 16),
+            (offset_of!(SlotRecord, len_bytes), 20),
+            (offset_of!(SlotRecord, byte), 24),
+            (offset_of!(SlotRecord, reserved), 28),
+        ];
+        for (is, documented) in offsets {
+            assert_eq!(is, documented);
+        }
+    }
+
+    #[test]
     fn regions_of_64_mib_are_the_documented_ones() {
-        let regions = Regions::new(64 << 20, 0, 0).unwrap();
+        let regions = Regions::new(64 << 20, 128, 4096).unwrap();
         assert_eq!(regions.table_offset, 0x1000);
         assert_eq!(regions.table_bytes, 1 << 20);
         assert_eq!(regions.data_offset, 0x101000);
         assert_eq!(regions.slots_offset, 0x4101000);
-        assert_eq!(regions.shadow_offset, 0x4101000);
-        assert_eq!(regions.file_bytes, 0x8101000);
+        assert_eq!(regions.slot_pages_offset, 0x4103000);
+        assert_eq!(regions.shadow_offset, 0x4183000);
+        assert_eq!(regions.file_bytes, 0x8183000);
     }
 
     #[test]
     fn receive_slots_move_only_the_shadow() {
-        let without = Regions::new(1 << 20, 0, 0).unwrap();
-        let with = Regions::new(1 << 20, 3, 5000).unwrap();
-        assert_eq!(with.data_offset, without.data_offset);
-        assert_eq!(with.shadow_offset, without.shadow_offset + 16384);
+        let one = Regions::new(1 << 20, 1, 4096).unwrap();
+        let more = Regions::new(1 << 20, 65, 4096).unwrap();
+        assert_eq!(more.data_offset, one.data_offset);
+        assert_eq!(more.shadow_offset, one.shadow_offset + 4096 + 64 * 4096);
     }
 
     #[test]
     fn impossible_regions_are_refused() {
         for k in [0, 1, 4095, 4097, K_MAX_BYTES + 4096, u64::MAX - 4095] {
-            assert_eq!(Regions::new(k, 0, 0), None, "k = {k}");
+            assert_eq!(Regions::new(k, 1, 4096), None, "k = {k}");
         }
-        assert_eq!(Regions::new(4096, u32::MAX, u32::MAX), None);
-        assert!(Regions::new(K_MAX_BYTES, 0, 0).is_some());
+        for (slot_count, slot_bytes) in [(0, 4096), (1, 0), (1, 8192), (u32::MAX, 4096), (u32::MAX, u32::MAX)] {
+            assert_eq!(Regions::new(4096, slot_count, slot_bytes), None, "{slot_count} slots of {slot_bytes}");
+        }
+        assert!(Regions::new(K_MAX_BYTES, SLOT_COUNT_MAX, 4096).is_some());
     }
 
     #[test]

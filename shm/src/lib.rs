@@ -12,8 +12,8 @@
 //!
 //! * an operation inside one 4 KiB block is atomic: no reader, on either side, sees half of a write;
 //! * a request that spans blocks is a sequence of such pieces, one per block, in ascending order unless said;
-//! * the data outlive the server: a new server takes the segment over with every byte of it, and refuses to
-//!   serve a block that its predecessor's death left half written, until a write of the whole block heals it;
+//! * the data outlive the server: a new server takes the segment over with every byte of it, and finishes the
+//!   writes that its predecessor's death left half done;
 //! * nothing that a read-only process does, or fails to do, can make a writer wait;
 //! * no memory of the segment is touched that has not been allocated, so a full machine is an error with
 //!   numbers ([`ShmError::Full`]) and not a SIGBUS;
@@ -36,6 +36,7 @@ compile_error!("segments use futexes, hole punching and /dev/shm of Linux");
 
 mod background;
 mod block;
+mod change;
 mod copy;
 mod cut;
 mod error;
@@ -51,6 +52,7 @@ mod purge;
 mod reader;
 mod segment;
 mod semaphore;
+mod slot;
 mod span;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
-use crate::layout::{BLOCK_BYTES, ENTRY_BYTES, Entry, Header, Regions};
+use crate::layout::{BLOCK_BYTES, ENTRY_BYTES, Entry, Header, Regions, SLOT_RECORD_BYTES, SlotRecord};
 
 /// Whether a process may write through its mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +99,30 @@ impl Map {
     /// Where a block's shadow page stands in the file.
     pub(crate) fn shadow_offset(&self, block: u64) -> u64 {
         self.regions.shadow_offset + self.checked(block) * BLOCK_BYTES as u64
+    }
+
+    /// The record of a receive slot.
+    #[inline]
+    pub(crate) fn slot(&self, slot: u32) -> &SlotRecord {
+        let offset = self.regions.slots_offset + self.checked_slot(slot) * SLOT_RECORD_BYTES as u64;
+        // SAFETY: the region begins with a record for each slot and lies inside the mapping; records are 64-byte
+        // aligned because the region is page-aligned; `SlotRecord` is atomics only.
+        unsafe { self.base.add(offset as usize).cast::<SlotRecord>().as_ref() }
+    }
+
+    /// First byte of a receive slot's page; valid for `BLOCK_BYTES`, and private to the slot's holder while it lives.
+    #[inline]
+    pub(crate) fn slot_page(&self, slot: u32) -> *mut u8 {
+        let offset = self.regions.slot_pages_offset + self.checked_slot(slot) * BLOCK_BYTES as u64;
+        // SAFETY: a page for each slot follows the records and lies inside the mapping.
+        unsafe { self.base.as_ptr().add(offset as usize) }
+    }
+
+    /// The slot index, asserted, as `checked` does it for blocks.
+    #[inline]
+    fn checked_slot(&self, slot: u32) -> u64 {
+        assert!(slot < self.regions.slot_count, "slot {slot} of {}", self.regions.slot_count);
+        u64::from(slot)
     }
 
     /// The aligned word at `within` of a block.

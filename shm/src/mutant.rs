@@ -16,9 +16,13 @@ pub enum Mutant {
     ColourOnly,
     /// A client that reads the segment itself does so while a cut is held, too.
     HeldRead,
+    /// A server that takes a segment over does again what the receive slots say, whether or not their block is odd.
+    RedoEven,
+    /// Writers leave out what they are about to do from their receive slots.
+    NoRecord,
 }
 
-/// The mistake that `MCOMP_MUTANT` asks for (`naive-copy`, `colour-only` or `held-read`), read once per process.
+/// The mistake that `MCOMP_MUTANT` asks for (its name in lower case, with hyphens), read once per process.
 #[cfg(feature = "mutants")]
 pub fn active() -> Mutant {
     static ACTIVE: std::sync::OnceLock<Mutant> = std::sync::OnceLock::new();
@@ -26,6 +30,8 @@ pub fn active() -> Mutant {
         Ok("naive-copy") => Mutant::NaiveCopy,
         Ok("colour-only") => Mutant::ColourOnly,
         Ok("held-read") => Mutant::HeldRead,
+        Ok("redo-even") => Mutant::RedoEven,
+        Ok("no-record") => Mutant::NoRecord,
         _ => Mutant::None,
     })
 }
@@ -49,3 +55,25 @@ pub fn stretch_switch() {
 /// Nothing, because this build leaves the feature `mutants` out.
 #[cfg(not(feature = "mutants"))]
 pub const fn stretch_switch() {}
+
+/// Makes the middle of a copy last: `copy_half` gets the number of bytes of its first half, and then the thread waits as
+/// long as `MCOMP_STRETCH_COPY_US` says, at most a second. So a server that is killed under load dies in the middle of
+/// one. Returns how many bytes were copied.
+#[cfg(feature = "mutants")]
+#[inline]
+pub(crate) fn pause_in_copy(len_bytes: usize, copy_half: impl FnOnce(usize)) -> usize {
+    static PAUSE: std::sync::OnceLock<Option<std::time::Duration>> = std::sync::OnceLock::new();
+    let asked = || std::env::var("MCOMP_STRETCH_COPY_US").ok().and_then(|text| text.parse().ok());
+    let pause = PAUSE.get_or_init(|| asked().map(|us: u64| std::time::Duration::from_micros(us.min(1_000_000))));
+    let Some(pause) = pause else { return 0 };
+    copy_half(len_bytes / 2);
+    std::thread::sleep(*pause);
+    len_bytes / 2
+}
+
+/// Nothing, because this build leaves the feature `mutants` out.
+#[cfg(not(feature = "mutants"))]
+#[inline]
+pub(crate) fn pause_in_copy(_len_bytes: usize, _copy_half: impl FnOnce(usize)) -> usize {
+    0
+}

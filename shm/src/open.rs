@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FallocateFlags, fallocate, ftruncate};
 use rustix::io::Errno;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::error::ShmError;
 use crate::identity;
 use crate::image::{self, Image};
-use crate::layout::{BLOCK_BYTES, FLAG_TORN, Header, LAYOUT_VERSION, MAGIC, Regions, Spec, State};
+use crate::layout::{BLOCK_BYTES, FLAG_TORN, Header, LAYOUT_VERSION, MAGIC, Regions, SLOT_COUNT, Spec, State};
 use crate::map::{Access, Map};
+use crate::mutant::{self, Mutant};
 use crate::object::{Object, Open};
 use crate::preflight;
 use crate::purge::pid_of;
 use crate::segment::{Opened, Segment};
+use crate::slot::{self, Finished};
 
 /// How long a held lock is waited for. A server that was just killed holds its lock until the kernel has taken its
 /// memory down, and a listing holds it for an instant.
@@ -33,7 +35,8 @@ impl Segment {
     /// Opens the segment of this specification to serve it: takes over the one that exists, or creates it.
     ///
     /// Nothing is served or changed before every field of an existing segment has been checked. Each block that a
-    /// killed server left half written is marked torn and refused until it is wholly written.
+    /// killed server left half written is finished from its receive slot; if that is damaged, it is marked torn and
+    /// refused until it is wholly written.
     ///
     /// # Errors
     /// [`ShmError::Spec`], [`ShmError::Full`] and [`ShmError::Mismatch`] are for the operator; [`ShmError::Busy`]
@@ -91,53 +94,62 @@ fn take_over(object: Object, regions: Regions) -> Result<(Segment, Opened), ShmE
     populate(&map, &object, 0, regions.data_offset)?;
     let header = map.header();
     let clean = header.state.load(Relaxed) == State::CLEAN;
-    let (interrupted, torn) = settle_blocks(&map);
-    end_old_cut(header);
+    let epoch = end_old_cut(header);
+    let settled = settle_blocks(&map, epoch);
     let incarnation = header.incarnation.load(Relaxed).saturating_add(1).max(identity::unix_ms());
     header.incarnation.store(incarnation, SeqCst);
     header.pid.store(std::process::id(), Relaxed);
     header.state.store(State::SERVING, SeqCst);
-    let segment = Segment::new(map, object, torn);
+    let Settled { repaired, torn, newly_torn } = settled;
+    let segment = Segment::new(map, object, repaired, torn);
     segment.punch_shadow()?;
-    Ok((segment, Opened::TakenOver { clean, interrupted }))
+    Ok((segment, Opened::TakenOver { clean, repaired, torn: newly_torn }))
 }
 
-/// Clears what the dead server's threads held, and finds the blocks that they left half written. Returns how many
-/// of those there are, and how many blocks are torn in all.
+/// What a take-over found in the block table.
+struct Settled {
+    repaired: u64,
+    torn: u64,
+    newly_torn: u64,
+}
+
+/// Clears what the dead server's threads held, and finishes the blocks that they left half written.
 ///
 /// The lock of the file proves that no other server lives, so every semaphore is free and every odd `seq` is the
-/// trace of a death. The bytes of such a block are partly old and partly new; until there is a record of what was
-/// being written, nothing can finish it, so it is marked. The mark is set before `seq` becomes even: dying here
-/// leaves the block odd, and the next server finds it again.
-fn settle_blocks(map: &Map) -> (u64, u64) {
-    let (mut interrupted, mut torn) = (0, 0);
+/// trace of a death. The slots are cleared last: dying here leaves them to the next server.
+fn settle_blocks(map: &Map, epoch: u64) -> Settled {
+    let mut settled = Settled { repaired: 0, torn: 0, newly_torn: 0 };
+    if mutant::active() == Mutant::RedoEven {
+        slot::redo_all(map);
+    }
     for block in 0..map.regions().blocks() {
         let entry = map.entry(block);
         entry.sem.store(0, Relaxed);
-        let seq = entry.seq.load(Relaxed);
-        if seq % 2 == 1 {
-            entry.flags.fetch_or(FLAG_TORN, Relaxed);
-            entry.seq.store(seq.wrapping_add(1), Release);
-            interrupted += 1;
+        match slot::finish(map, block, epoch) {
+            Finished::Whole => {}
+            Finished::Repaired { .. } => settled.repaired += 1,
+            Finished::Torn => settled.newly_torn += 1,
         }
-        torn += u64::from(entry.flags.load(Relaxed) & FLAG_TORN != 0);
+        settled.torn += u64::from(entry.flags.load(Relaxed) & FLAG_TORN != 0);
     }
-    (interrupted, torn)
+    (0..map.regions().slot_count).for_each(|slot| map.slot(slot).sem.store(0, Relaxed));
+    settled
 }
 
-/// A cut does not outlive its server: the epoch moves, so that its reader finds itself superseded.
-fn end_old_cut(header: &Header) {
+/// A cut does not outlive its server: the epoch moves, so that its reader finds itself superseded. The epoch after it.
+fn end_old_cut(header: &Header) -> u64 {
     let cut = header.cut.load(Relaxed);
     if cut & 1 == 1 {
         header.cut.store(((cut >> 1) + 1) << 1, SeqCst);
     }
     header.hold.store(0, SeqCst);
+    header.cut.load(Relaxed) >> 1
 }
 
 /// Creates the segment; `None` means that another was faster: look again.
 fn create(spec: &Spec) -> Result<Option<(Segment, Opened)>, ShmError> {
     let boot_id = identity::boot_id()?;
-    let regions = Regions::new(spec.k_bytes, 0, 0)
+    let regions = Regions::new(spec.k_bytes, SLOT_COUNT, BLOCK_BYTES as u32)
         .unwrap_or_else(|| unreachable!("the specification was checked: k = {}", spec.k_bytes));
     preflight::check(regions.shadow_offset)?;
     let object = match Object::open(&spec.cluster, spec.id, Open::New) {
@@ -150,7 +162,7 @@ fn create(spec: &Spec) -> Result<Option<(Segment, Opened)>, ShmError> {
     match allocate_and_map(&object, regions) {
         Ok(map) => {
             write_header(map.header(), spec, &regions, boot_id);
-            Ok(Some((Segment::new(map, object, 0), Opened::Created)))
+            Ok(Some((Segment::new(map, object, 0, 0), Opened::Created)))
         }
         Err(error) => {
             // The error that says why is the one to report; a leftover is removed by the next server.

@@ -25,8 +25,10 @@ pub struct Segment {
     pub(crate) map: Map,
     pub(crate) object: Object,
     pub(crate) shadow: Mutex<Shadow>,
-    /// Number of blocks that are torn. It only falls: blocks become torn at take-over and nowhere else.
+    /// Number of blocks that are torn, and of those that were finished for a writer that died. Relaxed: they are
+    /// counts, and order nothing.
     pub(crate) torn: AtomicU64,
+    pub(crate) repaired: AtomicU64,
     pub(crate) mutant: Mutant,
 }
 
@@ -48,8 +50,10 @@ pub enum Opened {
     TakenOver {
         /// Whether the previous server stopped in good order.
         clean: bool,
-        /// Blocks that its death left half written, newly found torn.
-        interrupted: u64,
+        /// Blocks that its death left half written, and that are whole now, with the bytes of that last write.
+        repaired: u64,
+        /// Blocks that were left half written without a record of what was being written: they are refused now.
+        torn: u64,
     },
 }
 
@@ -63,12 +67,13 @@ impl std::fmt::Debug for Segment {
 }
 
 impl Segment {
-    pub(crate) fn new(map: Map, object: Object, torn: u64) -> Segment {
+    pub(crate) fn new(map: Map, object: Object, repaired: u64, torn: u64) -> Segment {
         Segment {
             map,
             object,
             shadow: Mutex::new(Shadow { is_prepared: false }),
             torn: AtomicU64::new(torn),
+            repaired: AtomicU64::new(repaired),
             mutant: mutant::active(),
         }
     }
@@ -155,6 +160,11 @@ impl Segment {
     /// Number of blocks that are torn: reading them fails until they are wholly written.
     pub fn torn_blocks(&self) -> u64 {
         self.torn.load(Relaxed)
+    }
+
+    /// Number of blocks that this server found half written, at its start or later, and finished.
+    pub fn repaired_blocks(&self) -> u64 {
+        self.repaired.load(Relaxed)
     }
 
     /// Bytes in blocks that were ever written. It looks at every entry of the table: about a millisecond a GiB.

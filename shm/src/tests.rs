@@ -8,8 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use crate::{Opened, Segment, Spec};
 
 mod concurrent; // threads on one segment: whole blocks, exact counters, exact cuts, and the mutant that is caught
+mod death; // writes that nobody ends: finished by the next server, or by the next writer
 mod life; // creation, take-over, refusals, torn blocks, purge
 mod model; // every operation against a plain Vec<u8>
+
+/// What the receive slots take: 128 records of 64 bytes, and a page for each.
+const SLOTS_BYTES: u64 = 128 * (64 + 4096);
 
 /// A cluster of its own for one test; its segments go when it does.
 struct Scratch {

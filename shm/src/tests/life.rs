@@ -5,7 +5,7 @@ use std::mem::offset_of;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::time::{Duration, Instant};
 
-use super::Scratch;
+use super::{SLOTS_BYTES, Scratch};
 use crate::layout::{Directory, Entry, Header};
 use crate::{CutError, Opened, PurgeOutcome, ReadError, Reader, Segment, ShmError, Spec, State, Torn, list, purge};
 
@@ -14,7 +14,7 @@ fn file(scratch: &Scratch) -> File {
     OpenOptions::new().read(true).write(true).open(crate::object::path(&scratch.cluster, 0)).unwrap()
 }
 
-/// Makes a block's `seq` odd, as a server does that is killed in the middle of a write.
+/// Makes a block's `seq` odd, without a receive slot that could tell of what.
 fn interrupt(scratch: &Scratch, block: u64) {
     let at = 4096 + block * 64 + offset_of!(Entry, seq) as u64;
     file(scratch).write_all_at(&7u64.to_le_bytes(), at).unwrap();
@@ -33,8 +33,8 @@ fn a_new_segment_is_zero_private_and_wholly_described() {
     segment.for_each_block(segment.span(0, 3 * 4096).unwrap(), |bytes| assert!(bytes.iter().all(|&b| b == 0))).unwrap();
     let stat = fs::metadata(segment.path()).unwrap();
     assert_eq!(stat.mode() & 0o7777, 0o600);
-    assert_eq!(stat.len(), 4096 + 4096 + 3 * 4096 + 3 * 4096);
-    assert_eq!(stat.blocks() * 512, 4096 + 4096 + 3 * 4096, "the shadow area takes memory before a cut");
+    assert_eq!(stat.len(), 4096 + 4096 + 3 * 4096 + SLOTS_BYTES + 3 * 4096);
+    assert_eq!(stat.blocks() * 512, 4096 + 4096 + 3 * 4096 + SLOTS_BYTES, "the shadow area takes memory before a cut");
 
     let reader = Reader::open(&scratch.cluster, 0).unwrap();
     assert_eq!((reader.k_bytes(), reader.n(), reader.id(), reader.blocks()), (3 * 4096, 1, 0, 3));
@@ -55,7 +55,7 @@ fn a_take_over_keeps_the_bytes_and_counts_on() {
     drop(segment);
 
     let (segment, opened) = scratch.reopen(2);
-    assert_eq!(opened, Opened::TakenOver { clean: false, interrupted: 0 });
+    assert_eq!(opened, Opened::TakenOver { clean: false, repaired: 0, torn: 0 });
     assert_eq!(segment.compare(span, &[0xab; 200]).unwrap(), None);
     assert_eq!((segment.segment_id(), segment.config_epoch(), segment.is_restoring()), (id, 5, true));
     assert!(segment.incarnation() > incarnation);
@@ -64,7 +64,7 @@ fn a_take_over_keeps_the_bytes_and_counts_on() {
     assert_eq!(Reader::open(&scratch.cluster, 0).unwrap().state(), State::Clean);
 
     let (_segment, opened) = scratch.reopen(2);
-    assert_eq!(opened, Opened::TakenOver { clean: true, interrupted: 0 });
+    assert_eq!(opened, Opened::TakenOver { clean: true, repaired: 0, torn: 0 });
 }
 
 #[test]
@@ -83,13 +83,13 @@ fn a_take_over_ends_the_cut_and_gives_the_shadow_back() {
 
     let (segment, _) = scratch.reopen(2);
     assert_eq!((segment.cut_word(), segment.held()), (10 << 1, 0));
-    assert_eq!(fs::metadata(segment.path()).unwrap().blocks() * 512, 4096 + 4096 + 2 * 4096);
+    assert_eq!(fs::metadata(segment.path()).unwrap().blocks() * 512, 4096 + 4096 + 2 * 4096 + SLOTS_BYTES);
     let over = reader.cut_block(0, 9, &mut bytes, soon());
     assert!(matches!(over, Err(CutError::Superseded { asked: 9, current: 10, active: false })), "{over:?}");
 }
 
 #[test]
-fn an_interrupted_block_is_refused_until_it_is_wholly_written() {
+fn a_block_that_cannot_be_finished_is_refused_until_it_is_wholly_written() {
     let scratch = Scratch::new();
     let segment = scratch.segment(3);
     segment.fill(segment.span(0, 3 * 4096).unwrap(), 1).unwrap();
@@ -97,7 +97,7 @@ fn an_interrupted_block_is_refused_until_it_is_wholly_written() {
     interrupt(&scratch, 1);
 
     let (segment, opened) = scratch.reopen(3);
-    assert_eq!(opened, Opened::TakenOver { clean: false, interrupted: 1 });
+    assert_eq!(opened, Opened::TakenOver { clean: false, repaired: 0, torn: 1 });
     let torn = Err(Torn { block: 1 });
     let all = segment.span(0, 3 * 4096).unwrap();
     let part = segment.span(4090, 10).unwrap();
@@ -119,7 +119,7 @@ fn an_interrupted_block_is_refused_until_it_is_wholly_written() {
     // It stays torn over another take-over, without being counted as new.
     drop(segment);
     let (segment, opened) = scratch.reopen(3);
-    assert_eq!(opened, Opened::TakenOver { clean: false, interrupted: 0 });
+    assert_eq!(opened, Opened::TakenOver { clean: false, repaired: 0, torn: 0 });
     assert_eq!(segment.torn_blocks(), 1);
 
     segment.write(segment.span(4000, 2 * 4096).unwrap(), &[5; 2 * 4096]).unwrap();

@@ -207,6 +207,8 @@ fn of_start(error: &StartError) -> (Exit, &'static str) {
             _ => (Exit::CONFIG, "config"),
         },
         StartError::OpLog { .. } => (Exit::LOCAL_IO, "io"),
+        StartError::Secret(error) if error.is_io() => (Exit::LOCAL_IO, "io"),
+        StartError::Secret(_) | StartError::Exposed { .. } => (Exit::CONFIG, "config"),
         StartError::Thread(_) => (Exit::TRY_AGAIN, "busy"),
         _ => (Exit::BUG, "bug"),
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use mcomp_config::Config;
+use mcomp_net::auth::Keyring;
 use mcomp_wire::{Piece, Range, Request, Space, limits};
 
 use crate::ask::Ask;
@@ -63,12 +64,14 @@ impl Cluster {
     }
 
     /// The cluster that the options describe. Connects to nobody yet; fails with [`Error::Options`]
-    /// when they contradict each other.
+    /// when they contradict each other, or the secret cannot be read.
     pub fn with_options(options: Options) -> Result<Cluster, Error> {
         options.check()?;
         let space = options.space;
+        let keyring = options.secret_file.as_deref().map(Keyring::load).transpose();
+        let keyring = keyring.map_err(|error| Error::Options(error.to_string()))?.map(Arc::new);
         let options = Arc::new(options);
-        let pools = (0..space.n()).map(|server| Pool::new(server, Arc::clone(&options))).collect();
+        let pools = (0..space.n()).map(|server| Pool::new(server, Arc::clone(&options), keyring.clone())).collect();
         Ok(Cluster { inner: Arc::new(Inner { space, pools, eras: Eras::new() }), bound: None })
     }
 

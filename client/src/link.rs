@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use mcomp_net::{CallError, Connection, Glance, Received, begin_frame, finish_frame};
+use mcomp_net::{CallError, Connection, Glance, Received, begin_frame};
 use mcomp_wire::control::{self, Welcome};
 use mcomp_wire::{Header, Kind, Status, flags};
 use uuid::Uuid;
@@ -94,7 +94,7 @@ impl Link {
         }
         let at = begin_frame(&mut self.outbox);
         ask.emit(&mut self.outbox);
-        finish_frame(&mut self.outbox, at, header, checksum);
+        self.connection.finish_frame(&mut self.outbox, at, header);
         if self.outbox.len() >= OUTBOX { self.flush() } else { Ok(()) }
     }
 

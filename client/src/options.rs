@@ -1,5 +1,6 @@
 //! What a [`Cluster`](crate::Cluster) needs to know, as typed by a program or taken from mcomp.cfg.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use mcomp_config::Checksum;
@@ -44,6 +45,9 @@ pub struct Options {
     pub checksum: Checksum,
     /// Who speaks.
     pub role: Role,
+    /// The file with the keys of the cluster, if servers want a proof of one. With it, a server that has no secret is
+    /// refused.
+    pub secret_file: Option<PathBuf>,
 }
 
 impl Options {
@@ -65,6 +69,7 @@ impl Options {
             spin: Duration::ZERO,
             checksum: Checksum::Auto,
             role: Role::Client,
+            secret_file: None,
         }
     }
 
@@ -80,6 +85,7 @@ impl Options {
             segment: client.segment,
             spin: config.spin().client,
             checksum: client.checksum,
+            secret_file: config.secret_file().map(Path::to_path_buf),
             ..Options::new(config.name(), space, config.servers().iter().map(|server| server.address.to_string()))
         }
     }

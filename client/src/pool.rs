@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use mcomp_net::Connection;
+use mcomp_net::auth::Keyring;
 use mcomp_wire::{Request, Status};
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
@@ -30,6 +31,7 @@ pub(crate) use lease::{Lease, Reopen};
 pub(crate) struct Pool {
     peer: Peer,
     options: Arc<Options>,
+    keyring: Option<Arc<Keyring>>,
     /// Whether the server is on this machine; asked when the first connection is made.
     near: OnceLock<bool>,
     /// The server's segment, if it is read without asking the server.
@@ -62,12 +64,13 @@ struct State {
 
 impl Pool {
     /// A pool without connections.
-    pub(crate) fn new(server: u32, options: Arc<Options>) -> Pool {
+    pub(crate) fn new(server: u32, options: Arc<Options>, keyring: Option<Arc<Keyring>>) -> Pool {
         let address = options.servers[server as usize].clone();
         let peer = Peer { server, address };
         Pool {
             peer,
             options,
+            keyring,
             near: OnceLock::new(),
             local: ArcSwapOption::empty(),
             proven: AtomicBool::new(false),

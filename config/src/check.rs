@@ -57,6 +57,7 @@ impl Checker {
         let limits = self.limits();
         let client = self.client();
         let spin = self.spin();
+        let secret_file = self.optional_path("security.secret_file");
         let op_log = self.optional_path("trace.op_log");
         check_together(&mut self.written, k, n, snapshot.as_ref());
         Some(Config {
@@ -70,6 +71,7 @@ impl Checker {
             limits: limits?,
             client: client?,
             spin: spin?,
+            secret_file,
             op_log,
             shown: std::mem::take(&mut self.shown),
         })

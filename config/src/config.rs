@@ -30,6 +30,7 @@ pub struct Config {
     pub(crate) limits: Limits,
     pub(crate) client: Client,
     pub(crate) spin: Spin,
+    pub(crate) secret_file: Option<PathBuf>,
     pub(crate) op_log: Option<PathBuf>,
     pub(crate) shown: Vec<Shown>,
 }
@@ -204,6 +205,11 @@ impl Config {
     /// How long threads look for bytes before they sleep.
     pub fn spin(&self) -> Spin {
         self.spin
+    }
+
+    /// The absolute path of the file with the keys, if peers have to prove who they are.
+    pub fn secret_file(&self) -> Option<&Path> {
+        self.secret_file.as_deref()
     }
 
     /// The absolute path of the operation log of server `id`, if one is wanted. The id is appended

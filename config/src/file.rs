@@ -208,7 +208,7 @@ mod tests {
             [
                 "mcomp.cfg:3: cluster.nmae: unknown key; did you mean \"name\"?",
                 "mcomp.cfg:1: colour: unknown section; the sections are [cluster], [snapshot], \
-                 [limits], [client], [spin], [trace] and [[server]]",
+                 [limits], [client], [spin], [security], [trace] and [[server]]",
                 "mcomp.cfg:5: server.0.adress: unknown key; did you mean \"address\"?",
                 "mcomp.cfg:6: snapshots: unknown section; did you mean [snapshot]?",
             ]

@@ -25,7 +25,7 @@ pub(crate) enum Fallback {
 use Fallback::{Absent, Required, Text};
 
 /// In the order in which `config show` lists them.
-pub(crate) const KEYS: [Key; 27] = [
+pub(crate) const KEYS: [Key; 28] = [
     key("cluster.name", Required),
     key("cluster.k", Required),
     key("cluster.n", Required),
@@ -52,6 +52,7 @@ pub(crate) const KEYS: [Key; 27] = [
     key("client.checksum", Text("auto")),
     key("spin.server", Text("off")),
     key("spin.client", Text("off")),
+    key("security.secret_file", Absent),
     key("trace.op_log", Absent),
 ];
 

@@ -7,12 +7,13 @@
 use std::io::{self, IoSlice, Read, Write};
 use std::time::{Duration, Instant};
 
-use mcomp_wire::control::{self, Hello, Welcome, features};
+use mcomp_wire::control::{self, Challenge, Hello, Welcome, features};
 use mcomp_wire::{FrameError, Header, Kind, Malformed, Status, flags, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::frame::{Around, Inbox, Received};
+use crate::auth::{Keyring, Prover};
+use crate::frame::{Around, Finish, Inbox, Received};
 use crate::{Endpoint, Spinning, Stream};
 
 /// How long to wait.
@@ -103,6 +104,7 @@ pub struct Connection {
     stream: Stream,
     inbox: Inbox,
     out: Vec<u8>,
+    finish: Finish,
     greeting: Greeting,
     timeouts: Timeouts,
     spin: Duration,
@@ -110,8 +112,14 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and shakes hands. `hello.features` are what this side would like.
-    pub fn open(endpoint: &Endpoint, hello: &Hello, timeouts: Timeouts) -> Result<Connection, ConnectError> {
+    /// Connects and shakes hands. `hello.features` are what this side would like. With a keyring both sides prove
+    /// that they share a key of the role, and a server that has no secret is not trusted.
+    pub fn open(
+        endpoint: &Endpoint,
+        hello: &Hello,
+        timeouts: Timeouts,
+        keyring: Option<&Keyring>,
+    ) -> Result<Connection, ConnectError> {
         let unreachable = |source| ConnectError::Unreachable { endpoint: endpoint.clone(), source };
         let stream = Stream::connect(endpoint, timeouts.connect).map_err(unreachable)?;
         stream.set_timeout(Some(timeouts.connect)).map_err(unreachable)?;
@@ -119,6 +127,7 @@ impl Connection {
             stream,
             inbox: Inbox::new(limits::MAX_BODY),
             out: Vec::new(),
+            finish: Finish::default(),
             greeting: Greeting {
                 welcome: Welcome {
                     server: hello.server,
@@ -136,10 +145,61 @@ impl Connection {
             spin: Duration::ZERO,
             next_id: 0,
         };
-        let welcome: Welcome = connection.call(Kind::Hello, hello).map_err(|error| handshake_error(endpoint, error))?;
-        connection.greeting = Greeting { checksum: welcome.features & features::CHECKSUM != 0, welcome };
+        let welcome = connection.shake_hands(hello, keyring).map_err(|error| handshake_error(endpoint, error))?;
+        connection.finish.checksum = welcome.features & features::CHECKSUM != 0;
+        connection.greeting = Greeting { checksum: connection.finish.checksum, welcome };
         connection.set_request_timeout(timeouts.request).map_err(unreachable)?;
         Ok(connection)
+    }
+
+    fn shake_hands(&mut self, hello: &Hello, keyring: Option<&Keyring>) -> Result<Welcome, CallError> {
+        match keyring {
+            None => self.call(Kind::Hello, hello),
+            Some(keyring) => self.prove(hello.clone(), keyring),
+        }
+    }
+
+    /// The handshake with a key.
+    fn prove(&mut self, mut hello: Hello, keyring: &Keyring) -> Result<Welcome, CallError> {
+        let denied = |message: String| CallError::Refused { status: Status::Denied, message };
+        let mut prover = Prover::new(keyring, &mut hello)?;
+        let body = control::encode(&hello);
+        let id = self.start(Kind::Hello, &body)?;
+        prover.sent(&self.header(Kind::Hello, id).for_body(&body, false), &body);
+        let (header, answer) = self.next_answer()?;
+        if header.kind != Kind::Challenge as u8 {
+            return Err(denied("it asks for no secret, and this side has one: it may be another server".into()));
+        }
+        let challenge: Challenge = control::decode(answer)?;
+        let Some((prove, sealer, opener)) = prover.prove(&header, answer, &challenge) else {
+            let role = hello.role;
+            return Err(denied(format!("it knows none of the keys that this side has for the role {role}")));
+        };
+        let id = self.start(Kind::Prove, &control::encode(&prove))?;
+        self.finish.sealer = Some(sealer);
+        self.await_sealed()?;
+        self.inbox.set_opener(opener);
+        let (header, welcome) = self.next_answer()?;
+        match (header.kind, header.request_id) == (Kind::Prove as u8, id) {
+            true => Ok(control::decode(welcome)?),
+            false => Err(CallError::Answer(format!("expected a welcome, got {header}"))),
+        }
+    }
+
+    /// Waits until the answer to the proof begins to come. Before the proof is accepted a refusal has no seal, and is
+    /// one from whoever is there; what says yes has one.
+    fn await_sealed(&mut self) -> Result<(), CallError> {
+        let deadline = Instant::now() + self.timeouts.request;
+        loop {
+            match self.inbox.peek()? {
+                Some(header) if header.flags & flags::SEALED != 0 => return Ok(()),
+                Some(header) if Status::from_wire(header.status) == Status::Ok => {
+                    return Err(FrameError::Seal("is missing").into());
+                }
+                Some(_) => return self.receive(deadline).map(drop),
+                None => self.fill(deadline)?,
+            }
+        }
     }
 
     /// What the handshake agreed on.
@@ -178,7 +238,7 @@ impl Connection {
     /// Sends a request whose answers are taken with [`Connection::next_answer`].
     pub fn start(&mut self, kind: Kind, body: &[u8]) -> Result<u64, CallError> {
         self.next_id += 1;
-        let header = self.header(kind, self.next_id).for_body(body, self.greeting.checksum);
+        let header = self.header(kind, self.next_id).for_body(body, self.finish.checksum);
         self.send(header, &[body])?;
         Ok(self.next_id)
     }
@@ -195,10 +255,17 @@ impl Connection {
         Header { kind: kind as u8, request_id, config_epoch, ..Header::default() }
     }
 
+    /// Finishes the frame that begins at `at` of `out`, to be sent with [`Connection::send_frames`].
+    pub fn finish_frame(&mut self, out: &mut Vec<u8>, at: usize, header: Header) {
+        self.finish.frame(out, at, header);
+    }
+
     /// Sends a finished header and its body, in parts, with as few system calls as the kernel takes.
-    pub fn send(&mut self, header: Header, parts: &[&[u8]]) -> Result<(), CallError> {
+    pub fn send(&mut self, mut header: Header, parts: &[&[u8]]) -> Result<(), CallError> {
         let size: usize = parts.iter().map(|part| part.len()).sum();
         debug_assert_eq!(size, header.length as usize);
+        let seal = self.finish.seal(&mut header, parts);
+        let seal: &[u8] = seal.as_ref().map_or(&[], |seal| seal);
         // Below this, gathering costs less than a vectored write.
         const COPIED: usize = 4096 + 64;
         self.out.clear();
@@ -207,11 +274,13 @@ impl Connection {
             for part in parts {
                 self.out.extend_from_slice(part);
             }
+            self.out.extend_from_slice(seal);
             write_all(&mut self.stream, &mut [IoSlice::new(&self.out)])
         } else {
-            let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len() + 1);
+            let mut slices: Vec<IoSlice<'_>> = Vec::with_capacity(parts.len() + 2);
             slices.push(IoSlice::new(&self.out));
             slices.extend(parts.iter().map(|part| IoSlice::new(part)));
+            slices.push(IoSlice::new(seal));
             write_all(&mut self.stream, &mut slices)
         }
         .map_err(|error| self.explain(error))
@@ -264,7 +333,8 @@ impl Connection {
             if let Some(received) = self.take()? {
                 return Ok(Some(received));
             }
-            if self.inbox.is_mid_frame() {
+            // A seal follows the body, so the whole frame is received first.
+            if self.inbox.is_mid_frame() || self.inbox.is_sealed() {
                 self.fill(deadline)?;
                 continue;
             }
@@ -334,7 +404,7 @@ impl Connection {
 
     /// Says goodbye: the server may forget the session.
     pub fn close(mut self) {
-        let header = self.header(Kind::Bye, 0).for_body(&[], self.greeting.checksum);
+        let header = self.header(Kind::Bye, 0).for_body(&[], self.finish.checksum);
         // The goodbye is a courtesy: a server that misses it forgets the session a little later.
         let _ = self.stream.set_timeout(Some(Duration::from_millis(10)));
         let _ = self.send(header, &[]);

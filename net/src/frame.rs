@@ -10,6 +10,8 @@ use std::ops::Range;
 
 use mcomp_wire::{FrameError, HEADER_LEN, Header, Kind, Status, flags, limits};
 
+use crate::auth::{Opener, SEAL_LEN, Sealer};
+
 /// Bytes of the buffer of a connection that sends small frames.
 const SMALL: usize = 16 << 10;
 
@@ -31,6 +33,7 @@ pub struct Inbox {
     last: usize,
     /// The last receive filled all its room: more is likely to come at once.
     filled: bool,
+    opener: Option<Opener>,
 }
 
 /// What [`Inbox::fill_around`] received.
@@ -60,12 +63,22 @@ pub struct Received {
 impl Inbox {
     /// An empty inbox that refuses bodies above `max_body`.
     pub fn new(max_body: usize) -> Inbox {
-        Inbox { buffer: Vec::new(), start: 0, end: 0, pending: None, max_body, last: 0, filled: false }
+        Inbox { buffer: Vec::new(), start: 0, end: 0, pending: None, max_body, last: 0, filled: false, opener: None }
     }
 
     /// Changes the largest body that is accepted from now on.
     pub fn set_max_body(&mut self, max_body: usize) {
         self.max_body = max_body;
+    }
+
+    /// From now on each frame must carry the seal that fits.
+    pub fn set_opener(&mut self, opener: Opener) {
+        self.opener = Some(opener);
+    }
+
+    /// Whether frames must carry seals.
+    pub fn is_sealed(&self) -> bool {
+        self.opener.is_some()
     }
 
     /// Takes the next complete frame out of what was received, if there is one.
@@ -77,20 +90,54 @@ impl Inbox {
                 Some(bytes) => {
                     let header = Header::parse(bytes)?;
                     header.check_length(self.max_body)?;
+                    self.check_sealed(&header)?;
                     header
                 }
             },
         };
         let body = self.start + HEADER_LEN..self.start + HEADER_LEN + header.length as usize;
-        if body.end > self.end {
+        let end = body.end + self.seal_len();
+        if end > self.end {
             self.pending = Some(header);
             return Ok(None);
         }
+        self.check_seal(body.clone())?;
         header.check_body(&self.buffer[body.clone()])?;
         self.pending = None;
-        self.last = body.end - self.start;
-        self.start = body.end;
+        self.last = end - self.start;
+        self.start = end;
         Ok(Some(Received { header, body }))
+    }
+
+    /// The header of the next frame, as soon as it has come. Nothing of it is proved yet.
+    pub fn peek(&self) -> Result<Option<Header>, FrameError> {
+        let head = self.buffer[self.start..self.end].first_chunk::<HEADER_LEN>();
+        head.map(Header::parse).transpose()
+    }
+
+    /// Bytes that follow each body.
+    fn seal_len(&self) -> usize {
+        if self.opener.is_some() { SEAL_LEN } else { 0 }
+    }
+
+    /// Refuses a frame that says of itself that it has no seal where there must be one, or the other way round.
+    fn check_sealed(&self, header: &Header) -> Result<(), FrameError> {
+        match (header.flags & flags::SEALED != 0, self.opener.is_some()) {
+            (true, false) => Err(FrameError::Seal("was not agreed on")),
+            (false, true) => Err(FrameError::Seal("is missing")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks the seal behind `body`, if there must be one. All of the frame has been received.
+    fn check_seal(&mut self, body: Range<usize>) -> Result<(), FrameError> {
+        let Some(opener) = &mut self.opener else { return Ok(()) };
+        let header = &self.buffer[body.start - HEADER_LEN..body.start];
+        let seal = self.buffer[body.end..].first_chunk::<SEAL_LEN>().expect("the frame is complete");
+        match opener.open(header, &self.buffer[body], seal) {
+            true => Ok(()),
+            false => Err(FrameError::Seal("does not fit")),
+        }
     }
 
     /// The body of the frame that [`Inbox::take`] returned last.
@@ -107,7 +154,7 @@ impl Inbox {
         target: &mut [u8],
         wanted: impl Fn(&Header) -> bool,
     ) -> io::Result<Around> {
-        debug_assert!(!self.is_mid_frame(), "nothing may come between the header and the target");
+        debug_assert!(!self.is_mid_frame() && !self.is_sealed(), "nothing may come between the header and the target");
         let mut head = [0; HEADER_LEN];
         let received = loop {
             match stream.read_vectored(&mut [IoSliceMut::new(&mut head), IoSliceMut::new(target)]) {
@@ -161,7 +208,7 @@ impl Inbox {
     /// Gives a grown buffer back, if nothing unread lies in it.
     pub fn shrink(&mut self) {
         if self.start == self.end && self.buffer.len() > SMALL {
-            *self = Inbox::new(self.max_body);
+            *self = Inbox { opener: self.opener.take(), ..Inbox::new(self.max_body) };
         }
     }
 
@@ -191,7 +238,7 @@ impl Inbox {
     /// The buffer length that the pending frame needs, or the next burst.
     fn wanted(&self) -> usize {
         match self.pending {
-            Some(header) => HEADER_LEN + header.length as usize,
+            Some(header) => HEADER_LEN + header.length as usize + self.seal_len(),
             None if self.filled => SMALL,
             None => FIRST,
         }
@@ -204,7 +251,7 @@ impl Inbox {
         if wanted <= self.buffer.len() {
             return self.buffer.len();
         }
-        let most = HEADER_LEN + self.max_body.max(SMALL);
+        let most = HEADER_LEN + self.max_body.max(SMALL) + self.seal_len();
         wanted.next_power_of_two().min(most).max(wanted)
     }
 
@@ -223,6 +270,49 @@ impl Inbox {
     }
 }
 
+/// How the frames of one direction are finished: with checksums, with seals, or as they are.
+///
+/// Frames are finished in the order in which they are sent.
+#[derive(Debug, Default)]
+pub struct Finish {
+    /// Whether bodies carry a checksum.
+    pub checksum: bool,
+    /// What seals the frames, if both sides have a key.
+    pub sealer: Option<Sealer>,
+}
+
+impl Finish {
+    /// Writes the header of the frame begun at `at`, whose body is everything behind it, and its seal.
+    pub fn frame(&mut self, out: &mut Vec<u8>, at: usize, mut header: Header) {
+        let Some(sealer) = &mut self.sealer else { return finish_frame(out, at, header, self.checksum) };
+        header.flags |= flags::SEALED;
+        finish_frame(out, at, header, self.checksum);
+        let seal = sealer.seal(&[&out[at..]]);
+        out.extend_from_slice(&seal);
+    }
+
+    /// The seal of a frame whose header and body lie apart, if there is one; the header says so from now on.
+    pub fn seal(&mut self, header: &mut Header, body: &[&[u8]]) -> Option<[u8; SEAL_LEN]> {
+        let sealer = self.sealer.as_mut()?;
+        header.flags |= flags::SEALED;
+        let head = header.emit();
+        let parts: Vec<&[u8]> = std::iter::once(&head[..]).chain(body.iter().copied()).collect();
+        Some(sealer.seal(&parts))
+    }
+
+    /// Appends a whole answer that says why there is none, in at most `most` bytes of a sentence.
+    pub fn refusal(&mut self, out: &mut Vec<u8>, request: &Header, status: Status, message: &str, most: usize) {
+        let at = begin_frame(out);
+        let cut = message.floor_char_boundary(most.min(limits::MAX_MESSAGE));
+        out.extend_from_slice(&message.as_bytes()[..cut]);
+        let (kind, request_id, flags) = (request.kind, request.request_id, flags::ANSWER);
+        let header = Header { kind, flags, request_id, status: status as u16, ..Header::default() };
+        let checksum = std::mem::replace(&mut self.checksum, false);
+        self.frame(out, at, header);
+        self.checksum = checksum;
+    }
+}
+
 /// Leaves room for a header at the end of `out`; the body is appended behind it.
 pub fn begin_frame(out: &mut Vec<u8>) -> usize {
     let at = out.len();
@@ -230,19 +320,16 @@ pub fn begin_frame(out: &mut Vec<u8>) -> usize {
     at
 }
 
-/// Writes the header of the frame begun at `at`, whose body is everything behind it.
+/// Writes the header of the frame begun at `at`, whose body is everything behind it. For frames without seals.
 pub fn finish_frame(out: &mut [u8], at: usize, header: Header, checksum: bool) {
     let (head, body) = out[at..].split_at_mut(HEADER_LEN);
     head.copy_from_slice(&header.for_body(body, checksum).emit());
 }
 
-/// Appends a whole answer that says why there is none.
+/// Appends a whole answer that says why there is none. For a peer that has not said anything yet.
 pub fn error_frame(out: &mut Vec<u8>, kind: u8, request_id: u64, status: Status, message: &str) {
-    let at = begin_frame(out);
-    let cut = message.floor_char_boundary(limits::MAX_MESSAGE);
-    out.extend_from_slice(&message.as_bytes()[..cut]);
-    let flags = flags::ANSWER;
-    finish_frame(out, at, Header { kind, flags, request_id, status: status as u16, ..Header::default() }, false);
+    let request = Header { kind, request_id, ..Header::default() };
+    Finish::default().refusal(out, &request, status, message, limits::MAX_MESSAGE);
 }
 
 impl Received {

@@ -6,6 +6,7 @@
 //! hot path; every wait on the client's side ends at a deadline. It leaves out what the messages
 //! mean: servers, clients and snapshot processes decide that.
 
+pub mod auth;
 mod connection;
 mod frame;
 mod listener;
@@ -14,7 +15,7 @@ mod stream;
 mod watchdog;
 
 pub use connection::{CallError, ConnectError, Connection, Greeting, Timeouts};
-pub use frame::{Inbox, Received, begin_frame, error_frame, finish_frame};
+pub use frame::{Finish, Inbox, Received, begin_frame, error_frame, finish_frame};
 pub use listener::Listener;
 pub use local::{is_local, is_loopback, unix_name};
 pub use stream::{Endpoint, Glance, Spinning, Stream};

@@ -1,7 +1,7 @@
 //! One connection: a thread that receives a burst of requests, does them, and sends the answers in
 //! one write.
 //!
-//! Data requests go straight to the memory (`connection/data.rs`); control requests go to the cut, the
+//! The handshake is in `connection/handshake.rs`. Data requests go straight to the memory (`connection/data.rs`); control requests go to the cut, the
 //! restore or the counters (`connection/control.rs`). Answers leave in the order of the requests. After a
 //! frame that makes no sense the connection is closed, with a frame that says why.
 
@@ -9,15 +9,14 @@ use std::io::{self, Read, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use mcomp_net::{Inbox, Phase, Received, Spinning, Stream, Watch, error_frame};
-use mcomp_wire::control::{Hello, Welcome, encode, features};
-use mcomp_wire::{BLOCK_SIZE, Header, Kind, Role, Status, limits};
+use mcomp_net::auth::SEAL_LEN;
+use mcomp_net::{Finish, Inbox, Phase, Received, Spinning, Stream, Watch};
+use mcomp_wire::{FrameError, Header, Kind, Role, Status, limits};
 use uuid::Uuid;
 
 use crate::budget::Share;
 use crate::connections::Place;
 use crate::counters::{Cause, Tally};
-use crate::memory::Refusal;
 use crate::outbox::{FLUSH_BYTES, Outbox};
 use crate::server::Shared;
 use crate::session::Session;
@@ -26,6 +25,7 @@ pub(crate) use data::Refused;
 
 mod control;
 mod data;
+mod handshake;
 
 /// How long a closed connection's last words may take to reach the peer.
 const LINGER: Duration = Duration::from_millis(200);
@@ -62,7 +62,10 @@ pub(crate) struct Connection {
     /// Whether `out` holds an answer to a data request, which a cut may hold back.
     answers_data: bool,
     role: Role,
-    checksum: bool,
+    /// How answers are finished.
+    finish: Finish,
+    /// While a proof is due: how many bytes the peer has sent, less those that it was sent.
+    unproven_bytes: Option<usize>,
     // Dropped in this order: when the last place is free, a stopped server can let go of its segment.
     shared: Arc<Shared>,
     place: Place,
@@ -82,7 +85,8 @@ impl Connection {
             said_goodbye: false,
             answers_data: false,
             role: Role::Client,
-            checksum: false,
+            finish: Finish::default(),
+            unproven_bytes: shared.keyring.is_some().then_some(0),
             place,
             shared,
         }
@@ -125,11 +129,12 @@ impl Connection {
     /// Takes a frame out of the inbox. A frame that makes no sense ends the connection.
     fn next_frame(&mut self) -> Result<Option<Received>, End> {
         let taken = self.inbox.take().and_then(|frame| {
-            frame.as_ref().map_or(Ok(()), |frame| frame.header.check_request(self.checksum))?;
+            frame.as_ref().map_or(Ok(()), |frame| frame.header.check_request(self.finish.checksum))?;
             Ok(frame)
         });
         taken.map_err(|error| {
-            self.shared.counters.cut_off(Cause::BadFrame);
+            let is_seal = matches!(error, FrameError::Seal(_));
+            self.shared.counters.cut_off(if is_seal { Cause::BadSeal } else { Cause::BadFrame });
             self.refuse_and_end(Header::default(), error.status(), &error.to_string())
         })
     }
@@ -146,7 +151,10 @@ impl Connection {
         }
         match self.inbox.fill(&mut Spinning::new(&mut self.stream, self.shared.spin))? {
             0 => Err(End::Peer),
-            _ => Ok(()),
+            received => {
+                self.unproven_bytes = self.unproven_bytes.map(|bytes| bytes.saturating_add(received));
+                Ok(())
+            }
         }
     }
 
@@ -162,6 +170,7 @@ impl Connection {
         self.watch.enter(Phase::Write);
         self.stream.write_all(&self.out.bytes)?;
         self.watch.enter(Phase::Idle);
+        self.unproven_bytes = self.unproven_bytes.map(|bytes| bytes.saturating_sub(self.out.bytes.len()));
         self.out.bytes.clear();
         if self.share.budget().is_pressed() {
             self.slim();
@@ -174,53 +183,6 @@ impl Connection {
         self.inbox.shrink();
         self.out.shrink();
         self.share.shrink_to(self.inbox.grown());
-    }
-
-    fn shake_hands(&mut self) -> Result<(), End> {
-        let frame = loop {
-            match self.next_frame()? {
-                Some(frame) => break frame,
-                None => self.receive()?,
-            }
-        };
-        if frame.kind() != Some(Kind::Hello) {
-            return Err(self.refuse_and_end(frame.header, Status::Malformed, "the first frame is not a handshake"));
-        }
-        match self.greet(&frame) {
-            Ok(welcome) => {
-                self.inbox.set_max_body(limits::MAX_BODY);
-                self.answer_control(frame.header, &encode(&welcome));
-                self.checksum = welcome.features & features::CHECKSUM != 0;
-                self.watch.enter(Phase::Idle);
-                self.flush()
-            }
-            Err(refusal) => Err(self.refuse_and_end(frame.header, refusal.status, &refusal.message)),
-        }
-    }
-
-    fn greet(&mut self, frame: &Received) -> Result<Welcome, Refusal> {
-        let hello: Hello = control::decode(self.inbox.body(frame))?;
-        self.shared.check_hello(&hello)?;
-        let mut resumed = false;
-        if !hello.session.is_nil() {
-            let handle = self.stream.try_clone().map_err(|error| Refusal::new(Status::Busy, error.to_string()))?;
-            let taken = self.shared.sessions.take(hello.session, handle);
-            let busy = || Refusal::new(Status::Busy, "this session is still served on another connection");
-            (self.session, resumed) = taken.ok_or_else(busy)?;
-            self.session_id = Some(hello.session);
-        }
-        self.role = hello.role;
-        let segment = &self.shared.segment;
-        Ok(Welcome {
-            server: self.shared.id,
-            block_size: BLOCK_SIZE as u32,
-            config_epoch: segment.config_epoch(),
-            incarnation: segment.incarnation(),
-            segment: Uuid::from_bytes(segment.segment_id()),
-            features: hello.features & features::CHECKSUM,
-            resumed,
-            auth: Vec::new(),
-        })
     }
 
     fn dispatch(&mut self, frame: &Received) -> Result<(), End> {
@@ -246,8 +208,9 @@ impl Connection {
 
     fn refuse(&mut self, request: Header, status: Status, message: &str) {
         self.shared.counters.refuse(status);
-        self.out.make_room(limits::MAX_MESSAGE);
-        error_frame(&mut self.out.bytes, request.kind, request.request_id, status, message);
+        self.out.make_room(limits::MAX_MESSAGE + SEAL_LEN);
+        let most = self.sentence_room();
+        self.finish.refusal(&mut self.out.bytes, &request, status, message, most);
     }
 
     /// Says why, and ends the connection.

@@ -22,10 +22,24 @@ pub(crate) enum Cause {
     WriteTimeout,
     /// Bytes that are no frame.
     BadFrame,
+    /// A frame whose seal does not fit.
+    BadSeal,
+    /// A handshake without a key, where one is due.
+    NoProof,
+    /// A handshake with another key.
+    BadProof,
 }
 
 impl Cause {
-    const ALL: [Cause; 4] = [Cause::HandshakeTimeout, Cause::FrameTimeout, Cause::WriteTimeout, Cause::BadFrame];
+    const ALL: [Cause; 7] = [
+        Cause::HandshakeTimeout,
+        Cause::FrameTimeout,
+        Cause::WriteTimeout,
+        Cause::BadFrame,
+        Cause::BadSeal,
+        Cause::NoProof,
+        Cause::BadProof,
+    ];
 
     fn word(self) -> &'static str {
         match self {
@@ -33,6 +47,9 @@ impl Cause {
             Cause::FrameTimeout => "frame_timeout",
             Cause::WriteTimeout => "write_timeout",
             Cause::BadFrame => "bad_frame",
+            Cause::BadSeal => "bad_seal",
+            Cause::NoProof => "no_proof",
+            Cause::BadProof => "bad_proof",
         }
     }
 }

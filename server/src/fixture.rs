@@ -86,7 +86,7 @@ impl Running {
             features: 0,
             auth: Vec::new(),
         };
-        Connection::open(&Endpoint::Tcp(address), &hello, Timeouts { connect: DEADLOCK, request: DEADLOCK })
+        Connection::open(&Endpoint::Tcp(address), &hello, Timeouts { connect: DEADLOCK, request: DEADLOCK }, None)
     }
 }
 

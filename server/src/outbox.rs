@@ -3,6 +3,7 @@
 //! A frame is appended to `bytes` after room was made for it, so that the buffer grows by planned steps
 //! that were counted, and never by itself.
 
+use mcomp_net::auth::SEAL_LEN;
 use mcomp_wire::{HEADER_LEN, limits};
 
 use crate::budget::Share;
@@ -17,7 +18,7 @@ pub(crate) const SMALL: usize = 2 * FLUSH_BYTES;
 const LEAST: usize = 4 << 10;
 
 /// No answer needs more: it is appended when less than `FLUSH_BYTES` have gathered.
-const MOST: usize = FLUSH_BYTES + HEADER_LEN + limits::MAX_BODY;
+const MOST: usize = FLUSH_BYTES + HEADER_LEN + limits::MAX_BODY + SEAL_LEN;
 
 /// Answers, one after the other.
 ///
@@ -36,7 +37,7 @@ impl Outbox {
     /// Makes room for a frame with a body of `body` bytes; false when the budget has not that much.
     #[inline]
     pub(crate) fn make_room(&mut self, body: usize) -> bool {
-        let wanted = self.bytes.len() + HEADER_LEN + body;
+        let wanted = self.bytes.len() + HEADER_LEN + body + SEAL_LEN;
         wanted <= self.bytes.capacity() || self.grow(wanted)
     }
 
@@ -88,7 +89,7 @@ mod tests {
         let mut out = Outbox::new(Budget::new(0).share());
         out.bytes.resize(FLUSH_BYTES - 1, 0);
         assert!(!out.make_room(limits::MAX_PAYLOAD));
-        assert!(out.make_room(SMALL - FLUSH_BYTES - HEADER_LEN));
+        assert!(out.make_room(SMALL - FLUSH_BYTES - HEADER_LEN - SEAL_LEN));
         assert!(out.bytes.capacity() <= SMALL);
     }
 }

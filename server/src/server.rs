@@ -8,7 +8,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
-use mcomp_net::{Endpoint, Listener, Watchdog, WatchdogLimits, unix_name};
+use mcomp_net::auth::{Keyring, SecretError};
+use mcomp_net::{Endpoint, Listener, Watchdog, WatchdogLimits, is_loopback, unix_name};
 use mcomp_shm::{Opened, Segment, ShmError, Spec};
 use mcomp_wire::control::{Hello, ServerStatus};
 use mcomp_wire::{Header, Request, Space, Status, flags};
@@ -70,6 +71,21 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The secret cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// Others could reach it, and it has no secret to know its clients by.
+    #[error(
+        "server {id} listens on {address}, which is not a loopback address, and there is no secret: anybody who \
+         reaches it could read and change the memory. Make one with `mcomp secret create`, and name it in mcomp.cfg \
+         on every machine: [security] secret_file = \"mcomp.secret\""
+    )]
+    Exposed {
+        /// Which server.
+        id: u32,
+        /// Where.
+        address: String,
+    },
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
@@ -89,6 +105,8 @@ pub(crate) struct Shared {
     pub(crate) budget: Arc<Budget>,
     pub(crate) watchdog: Watchdog,
     pub(crate) oplog: Option<OpLog>,
+    /// The keys that peers have to prove, if there is a secret.
+    pub(crate) keyring: Option<Arc<Keyring>>,
     /// How long a connection looks for its next request before its thread sleeps.
     pub(crate) spin: Duration,
     cluster: String,
@@ -123,16 +141,20 @@ impl Server {
         let id = options.id;
         let last = config.n() - 1;
         let entry = config.servers().get(id as usize).ok_or(StartError::NoSuchServer { id, last })?;
+        let keyring = config.secret_file().map(Keyring::load).transpose()?.map(Arc::new);
+        let address = entry.address.to_string();
+        if keyring.is_none() && !is_loopback(&address) {
+            return Err(StartError::Exposed { id, address });
+        }
         let log_path = options.op_log.clone().or_else(|| config.op_log(id));
         let oplog = log_path.as_deref().map(open_log).transpose()?;
         let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
         let (segment, opened) = Segment::open(&spec)?;
         let segment = Arc::new(segment);
-        let address = entry.address.to_string();
         let endpoints = [Endpoint::Unix(unix_name(config.name(), id, &address)), Endpoint::Tcp(address)];
         let is_new = matches!(opened, Opened::Created);
         let served = listen(id, &endpoints).and_then(|listeners| {
-            let shared = Arc::new(Shared::new(config, id, Arc::clone(&segment), oplog)?);
+            let shared = Arc::new(Shared::new(config, id, Arc::clone(&segment), oplog, keyring)?);
             let mut server = Server { shared, listeners, threads: Vec::new(), opened };
             // If it fails, the threads that have begun end with the server.
             server.spawn_threads(spawn).map_err(StartError::Thread)?;
@@ -194,7 +216,13 @@ impl Drop for Server {
 }
 
 impl Shared {
-    fn new(config: &Config, id: u32, segment: Arc<Segment>, oplog: Option<OpLog>) -> Result<Shared, StartError> {
+    fn new(
+        config: &Config,
+        id: u32,
+        segment: Arc<Segment>,
+        oplog: Option<OpLog>,
+        keyring: Option<Arc<Keyring>>,
+    ) -> Result<Shared, StartError> {
         let limits = config.limits();
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
         let connections = Connections::new(limits.max_connections as usize);
@@ -216,6 +244,7 @@ impl Shared {
             budget: Budget::new(usize::try_from(limits.buffer_budget_bytes).unwrap_or(usize::MAX)),
             watchdog: Watchdog::start(watchdog_limits).map_err(StartError::Thread)?,
             oplog,
+            keyring,
             spin: config.spin().server,
             segment,
             cluster: config.name().to_owned(),
@@ -248,8 +277,9 @@ impl Shared {
         if self.is_stopping() {
             return Err(Refusal::new(Status::Busy, "this server is stopping"));
         }
-        if !hello.auth.is_empty() {
-            return Err(Refusal::new(Status::Denied, "this version of mcomp has no authentication to answer with"));
+        if self.keyring.is_none() && !hello.auth.is_empty() {
+            let message = "this server has no secret, and the one who asks has: set security.secret_file here too";
+            return Err(Refusal::new(Status::Denied, message));
         }
         if hello.cluster != self.cluster {
             return wrong("the cluster's name", format!("{:?}", hello.cluster), format!("{:?}", self.cluster));

@@ -1,12 +1,12 @@
 //! Asking snapshot processes from outside: make a snapshot, say what you have done.
 
 use mcomp_config::Config;
-use mcomp_net::{Connection, Endpoint};
+use mcomp_net::Connection;
 use mcomp_wire::control::{self, SnapshotCreate, SnapshotCreated, SnapshotProgress, SnapshotterStatus};
 use mcomp_wire::{Kind, Role};
 
 use crate::SnapshotError;
-use crate::cut::{hello, timeouts};
+use crate::cut::open;
 use crate::gather::snapshot_address;
 
 /// Has the master's snapshot process make a snapshot, and waits for it.
@@ -50,8 +50,6 @@ pub fn snapshotter_status(config: &Config, id: u32) -> Result<SnapshotterStatus,
 fn connect(config: &Config, id: u32, role: Role) -> Result<(String, Connection), SnapshotError> {
     let address = snapshot_address(config, id)?;
     let name = format!("snapshot process {id} ({address})");
-    match Connection::open(&Endpoint::Tcp(address), &hello(config, id, role), timeouts(config)) {
-        Ok(connection) => Ok((name, connection)),
-        Err(error) => Err(SnapshotError::connect(name, error)),
-    }
+    let connection = open(config, address, id, role, &name)?;
+    Ok((name, connection))
 }

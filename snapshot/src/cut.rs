@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
+use mcomp_net::auth::Keyring;
 use mcomp_net::{CallError, Connection, Endpoint, Timeouts};
 use mcomp_shm::mutant;
 use mcomp_wire::control::{self, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch, Hello};
@@ -190,20 +191,25 @@ pub(crate) fn is_worth_retrying(error: &SnapshotError) -> bool {
 }
 
 fn connect(config: &Config) -> Result<Vec<Party>, SnapshotError> {
-    let open = |(id, entry): (u32, &mcomp_config::ServerEntry)| {
+    let party = |(id, entry): (u32, &mcomp_config::ServerEntry)| {
         let address = entry.address.to_string();
         let name = format!("server {id} ({address})");
-        let connection = Connection::open(&Endpoint::Tcp(address), &hello(config, id, Role::Node), timeouts(config));
-        connection
-            .map(|connection| Party { name: name.clone(), connection })
-            .map_err(|error| SnapshotError::connect(name, error))
+        let connection = open(config, address, id, Role::Node, &name)?;
+        Ok(Party { name, connection })
     };
-    (0..).zip(config.servers()).map(open).collect()
+    (0..).zip(config.servers()).map(party).collect()
 }
 
-/// The handshake of a snapshot process, or of someone who asks one.
-pub(crate) fn hello(config: &Config, server: u32, role: Role) -> Hello {
-    Hello {
+/// A connection of a snapshot process, or of someone who asks one. The secret is read anew for each, so that a new one
+/// is used without a restart.
+pub(crate) fn open(
+    config: &Config,
+    address: String,
+    server: u32,
+    role: Role,
+    name: &str,
+) -> Result<Connection, SnapshotError> {
+    let hello = Hello {
         cluster: config.name().to_owned(),
         role,
         server,
@@ -212,10 +218,18 @@ pub(crate) fn hello(config: &Config, server: u32, role: Role) -> Hello {
         session: Uuid::nil(),
         features: 0,
         auth: Vec::new(),
-    }
+    };
+    let keyring = keyring(config)?;
+    let opened = Connection::open(&Endpoint::Tcp(address), &hello, timeouts(config), keyring.as_ref());
+    opened.map_err(|error| SnapshotError::connect(name, error))
 }
 
-pub(crate) fn timeouts(config: &Config) -> Timeouts {
+/// The cluster's secret, if it has one.
+pub(crate) fn keyring(config: &Config) -> Result<Option<Keyring>, SnapshotError> {
+    Ok(config.secret_file().map(Keyring::load).transpose()?)
+}
+
+fn timeouts(config: &Config) -> Timeouts {
     Timeouts { connect: config.client().connect_timeout, request: config.client().timeout }
 }
 

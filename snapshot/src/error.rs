@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use mcomp_net::auth::SecretError;
 use mcomp_net::{CallError, ConnectError};
 use mcomp_wire::Status;
 
@@ -19,6 +20,9 @@ pub enum SnapshotError {
     /// mcomp.cfg does not allow it.
     #[error("{0}")]
     Config(String),
+    /// The secret cannot be had.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     /// A snapshot process cannot listen on its address.
     #[error("snapshot process {id} cannot listen on {address}: {source}")]
     Listen {
@@ -84,6 +88,15 @@ pub enum SnapshotError {
 }
 
 impl SnapshotError {
+    /// A snapshot process would listen where others reach it, without a secret to know them by.
+    pub(crate) fn exposed(id: u32, address: &str) -> SnapshotError {
+        SnapshotError::Config(format!(
+            "snapshot process {id} listens on {address}, which is not a loopback address, and there is no secret: \
+             anybody who reaches it could read the memory. Make one with `mcomp secret create`, and name it in \
+             mcomp.cfg on every machine: [security] secret_file = \"mcomp.secret\""
+        ))
+    }
+
     pub(crate) fn connect(who: impl Into<String>, error: ConnectError) -> SnapshotError {
         let who = who.into();
         match error {
@@ -126,6 +139,8 @@ impl SnapshotError {
     pub fn kind(&self) -> &'static str {
         match self {
             SnapshotError::Config(_) => "config",
+            SnapshotError::Secret(error) if error.is_io() => "io",
+            SnapshotError::Secret(_) => "config",
             SnapshotError::Listen { .. } => "listen",
             SnapshotError::Thread(_) => "busy",
             SnapshotError::Unavailable { .. } => "unavailable",
@@ -150,6 +165,8 @@ impl SnapshotError {
     pub fn exit_code(&self) -> u8 {
         match self {
             SnapshotError::Config(_) => 78,
+            SnapshotError::Secret(error) if error.is_io() => 74,
+            SnapshotError::Secret(_) => 78,
             SnapshotError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 75,
             SnapshotError::Listen { .. } => 78,
             SnapshotError::Thread(_) => 75,

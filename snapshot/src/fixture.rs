@@ -52,7 +52,7 @@ impl FarSide {
         let (cluster, session, auth) = ("demo".to_owned(), Uuid::nil(), Vec::new());
         let hello = Hello { cluster, role: Role::Node, server: 0, k: 4096, n: 1, session, features: 0, auth };
         let timeouts = Timeouts { connect: DEADLOCK, request: DEADLOCK };
-        Connection::open(&self.endpoint, &hello, timeouts).expect("a far side that listens")
+        Connection::open(&self.endpoint, &hello, timeouts, None).expect("a far side that listens")
     }
 }
 

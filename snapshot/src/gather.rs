@@ -8,12 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use mcomp_config::Config;
-use mcomp_net::{CallError, Connection, Endpoint, Stream};
+use mcomp_net::{CallError, Connection, Stream};
 use mcomp_wire::control::{self, SnapshotCollect, SnapshotCollected, SnapshotProgress};
 use mcomp_wire::{Chunk, Kind, Role};
 
 use crate::SnapshotError;
-use crate::cut::{hello, timeouts};
+use crate::cut::open;
 use crate::file::{Codec, EncodedChunk, Writer};
 use crate::limit::Limit;
 
@@ -47,10 +47,8 @@ impl Copier {
     fn connect(config: &Config, id: u32) -> Result<Copier, SnapshotError> {
         let address = snapshot_address(config, id)?;
         let name = format!("snapshot process {id} ({address})");
-        match Connection::open(&Endpoint::Tcp(address), &hello(config, id, Role::Node), timeouts(config)) {
-            Ok(connection) => Ok(Copier { name, server: id as usize, connection }),
-            Err(error) => Err(SnapshotError::connect(name, error)),
-        }
+        let connection = open(config, address, id, Role::Node, &name)?;
+        Ok(Copier { name, server: id as usize, connection })
     }
 
     fn handle(&self) -> Result<Stream, SnapshotError> {

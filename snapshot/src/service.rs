@@ -9,14 +9,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
-use mcomp_net::{Inbox, Phase, Received, Stream, Watch, begin_frame, error_frame, finish_frame};
+use mcomp_net::auth::Keyring;
+use mcomp_net::{Finish, Inbox, Phase, Received, Stream, Watch, begin_frame};
 use mcomp_wire::control::{
-    self, Hello, SnapshotCollect, SnapshotCollected, SnapshotCreate, SnapshotProgress, SnapshotterStatus, Welcome,
+    self, SnapshotCollect, SnapshotCollected, SnapshotCreate, SnapshotProgress, SnapshotterStatus,
 };
 use mcomp_wire::{Chunk, FrameError, Header, Kind, Role, Status, flags, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use crate::SnapshotError;
 use crate::collect::{Collection, Next};
@@ -36,6 +36,8 @@ const REPORT_EVERY: Duration = Duration::from_millis(100);
 pub(crate) struct Service {
     pub(crate) config: Config,
     pub(crate) id: u32,
+    /// The keys that peers have to prove, if there is a secret.
+    pub(crate) keyring: Option<Keyring>,
     pub(crate) tally: Tally,
     /// For copies of the segment; see [`MOST_COPIES`].
     pub(crate) copies: Places,
@@ -49,6 +51,10 @@ pub(crate) struct Peer {
     inbox: Inbox,
     watch: Watch,
     role: Role,
+    /// How answers are finished.
+    finish: Finish,
+    /// While a proof is due: how many bytes the peer has sent, less those that it was sent.
+    unproven_bytes: Option<usize>,
     service: Arc<Service>,
 }
 
@@ -84,7 +90,9 @@ impl From<io::Error> for Failed {
 
 impl Peer {
     pub(crate) fn new(stream: Stream, watch: Watch, service: Arc<Service>) -> Peer {
-        Peer { stream, inbox: Inbox::new(limits::MAX_HELLO), watch, role: Role::Client, service }
+        let unproven_bytes = service.keyring.is_some().then_some(0);
+        let (inbox, finish) = (Inbox::new(limits::MAX_HELLO), Finish::default());
+        Peer { stream, inbox, watch, role: Role::Client, finish, unproven_bytes, service }
     }
 
     /// Serves until the peer leaves, misbehaves or is too slow.
@@ -95,15 +103,7 @@ impl Peer {
     }
 
     fn serve(&mut self) -> io::Result<Infallible> {
-        let hello = self.next_frame()?;
-        match self.greet(&hello) {
-            Ok(welcome) => self.answer(hello.header, Kind::Hello, 0, &welcome)?,
-            Err(refusal) => {
-                self.refuse(hello.header, &refusal)?;
-                self.stream.finish_writing();
-                return Err(io::Error::other(refusal.message));
-            }
-        }
+        self.shake_hands()?;
         self.inbox.set_max_body(limits::MAX_CONTROL);
         loop {
             let frame = self.next_frame()?;
@@ -136,38 +136,11 @@ impl Peer {
             if self.inbox.is_mid_frame() && !std::mem::replace(&mut timed, true) {
                 self.watch.enter(Phase::Frame);
             }
-            if self.inbox.fill(&mut self.stream)? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match self.inbox.fill(&mut self.stream)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                received => self.unproven_bytes = self.unproven_bytes.map(|bytes| bytes.saturating_add(received)),
             }
         }
-    }
-
-    fn greet(&mut self, frame: &Received) -> Result<Welcome, Refusal> {
-        if frame.kind() != Some(Kind::Hello) {
-            return Err(Refusal::new(Status::Malformed, "the first frame is not a handshake"));
-        }
-        let hello: Hello = self.decode(frame)?;
-        let (config, id) = (&self.service.config, self.service.id);
-        let name = |id: u32, cluster: &str, n: u32, k: u64| {
-            format!("snapshot process {id} of cluster {cluster:?} with {n} servers of {k} bytes")
-        };
-        let ours = name(id, config.name(), config.n(), config.k());
-        let theirs = name(hello.server, &hello.cluster, hello.n, hello.k);
-        if ours != theirs {
-            let message = format!("this is {ours}, and {theirs} is wanted: the mcomp.cfg files differ");
-            return Err(Refusal::new(Status::WrongCluster, message));
-        }
-        self.role = hello.role;
-        Ok(Welcome {
-            server: id,
-            block_size: mcomp_wire::BLOCK_SIZE as u32,
-            config_epoch: 0,
-            incarnation: 0,
-            segment: Uuid::nil(),
-            features: 0,
-            resumed: false,
-            auth: Vec::new(),
-        })
     }
 
     fn handle(&mut self, frame: &Received) -> Result<(), Failed> {
@@ -282,19 +255,22 @@ impl Peer {
             request_id: request.request_id,
             ..Header::default()
         };
-        finish_frame(&mut out, at, header, true);
+        self.finish.checksum = true;
+        self.finish.frame(&mut out, at, header);
         self.write(&out)
     }
 
     fn refuse(&mut self, request: Header, refusal: &Refusal) -> io::Result<()> {
         let mut out = Vec::new();
-        error_frame(&mut out, request.kind, request.request_id, refusal.status, &refusal.message);
+        let most = self.sentence_room();
+        self.finish.refusal(&mut out, &request, refusal.status, &refusal.message, most);
         self.write(&out)
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.watch.enter(Phase::Write);
         let written = self.stream.write_all(bytes);
+        self.unproven_bytes = self.unproven_bytes.map(|received| received.saturating_sub(bytes.len()));
         self.watch.enter(Phase::Idle);
         written
     }
@@ -335,6 +311,8 @@ fn told(error: &SnapshotError) -> Refusal {
         error => Refusal::new(error.status(), error.to_string()),
     }
 }
+
+mod handshake;
 
 #[cfg(test)]
 mod tests;

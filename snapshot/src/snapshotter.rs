@@ -8,11 +8,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
-use mcomp_net::{Endpoint, Listener, Phase, Stream, Watchdog, WatchdogLimits, error_frame};
+use mcomp_net::{Endpoint, Listener, Phase, Stream, Watchdog, WatchdogLimits, error_frame, is_loopback};
 use mcomp_wire::{Kind, Status};
 use parking_lot::{Condvar, Mutex};
 
 use crate::SnapshotError;
+use crate::cut::keyring;
 use crate::gather::snapshot_address;
 use crate::master::{Master, Wanted};
 use crate::service::{MOST_COPIES, Peer, Service};
@@ -47,6 +48,10 @@ impl Snapshotter {
     /// Listens on the snapshot address of server `id`, and serves from threads of its own.
     pub fn start(config: &Config, id: u32) -> Result<Snapshotter, SnapshotError> {
         let address = snapshot_address(config, id)?;
+        let keyring = keyring(config)?;
+        if keyring.is_none() && !is_loopback(&address) {
+            return Err(SnapshotError::exposed(id, &address));
+        }
         let listener = Listener::bind(&Endpoint::Tcp(address.clone()))
             .map(Arc::new)
             .map_err(|source| SnapshotError::Listen { id, address, source })?;
@@ -62,6 +67,7 @@ impl Snapshotter {
             service: Arc::new(Service {
                 config: config.clone(),
                 id,
+                keyring,
                 tally: Tally::default(),
                 copies: Places::new(MOST_COPIES),
                 master,

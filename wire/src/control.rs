@@ -35,11 +35,35 @@ pub struct Hello {
     pub session: Uuid,
     /// What the sender would like; see [`features`].
     pub features: u32,
-    /// Empty in this version: the place of the authentication challenge.
+    /// [`NONCE_LEN`] random bytes if the sender has a secret, otherwise nothing.
     pub auth: Vec<u8>,
 }
 
-/// The answer to [`Hello`].
+/// Bytes of a nonce of the handshake.
+pub const NONCE_LEN: usize = 32;
+
+/// What a key is called in one handshake: a hash under it of the client's nonce.
+pub type KeyId = [u8; 8];
+
+/// The answer to [`Hello`] of a server that has a secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Challenge {
+    /// Random bytes.
+    pub nonce: [u8; NONCE_LEN],
+    /// The keys that are accepted for the role of the client, at most two.
+    pub keys: Vec<KeyId>,
+}
+
+/// What a client answers to a [`Challenge`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Prove {
+    /// Which of the keys.
+    pub key: KeyId,
+    /// A hash under that key of the frames of [`Hello`] and [`Challenge`].
+    pub proof: [u8; 32],
+}
+
+/// The answer to [`Hello`], or to [`Prove`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
     /// The server's id.
@@ -56,7 +80,7 @@ pub struct Welcome {
     pub features: u32,
     /// Whether the session was known: then a retry finds its first answer.
     pub resumed: bool,
-    /// Empty in this version: the place of the authentication answer.
+    /// Empty.
     pub auth: Vec<u8>,
 }
 

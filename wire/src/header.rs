@@ -26,9 +26,11 @@ pub mod flags {
     pub const CHECKSUM: u16 = 1 << 1;
     /// Another frame of the same answer follows.
     pub const MORE: u16 = 1 << 2;
+    /// A seal follows the body (agreed on in the handshake); the length does not count it.
+    pub const SEALED: u16 = 1 << 3;
     /// Every flag this version knows. A frame with another one is refused: it would mean something
-    /// that this side cannot honour (a fence, an authenticator).
-    pub const KNOWN: u16 = ANSWER | CHECKSUM | MORE;
+    /// that this side cannot honour (a fence).
+    pub const KNOWN: u16 = ANSWER | CHECKSUM | MORE | SEALED;
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -106,6 +108,9 @@ pub enum FrameError {
     /// A header that only an answer can have, or one without the checksum that was agreed on.
     #[error("not a request as agreed: it has a status, the flags of an answer, or no body checksum")]
     NotARequest,
+    /// The seal does not fit, is missing, or was not agreed on.
+    #[error("the frame's seal {0}")]
+    Seal(&'static str),
     /// The body's checksum does not match.
     #[error("body checksum {found:#010x} where {expected:#010x} stands")]
     BodyChecksum {
@@ -122,6 +127,7 @@ impl FrameError {
         match self {
             FrameError::Version(_) => Status::Version,
             FrameError::TooLong { .. } => Status::TooLarge,
+            FrameError::Seal(_) => Status::Denied,
             FrameError::HeaderChecksum { .. } | FrameError::BodyChecksum { .. } => Status::Checksum,
             FrameError::Magic(_) | FrameError::Flags(_) | FrameError::NotARequest => Status::Malformed,
         }

@@ -43,6 +43,10 @@ numbered! {
         Hello = 0x01 "hello",
         /// Last frame of a client that leaves on purpose: its session can be forgotten. No answer.
         Bye = 0x02 "bye",
+        /// Answer to a hello: this server wants a proof of a key.
+        Challenge = 0x03 "challenge",
+        /// The proof; answered as a hello is without a secret.
+        Prove = 0x04 "prove",
         /// Bytes of one range.
         Read = 0x10 "read",
         /// Put bytes at an address.
@@ -102,7 +106,7 @@ impl Kind {
 }
 
 numbered! {
-    /// Who speaks. Without a secret the role is a claim that keeps honest programs apart.
+    /// Who speaks. Without a secret the role is a claim that keeps honest programs apart; with one, each has its key.
     Role {
         /// A program that uses the memory.
         Client = 1 "client",

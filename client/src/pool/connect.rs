@@ -39,7 +39,7 @@ impl Pool {
             auth: Vec::new(),
         };
         let timeouts = Timeouts { connect: self.connect_timeout(), request: options.timeout };
-        let opened = Connection::open(endpoint, &hello, timeouts);
+        let opened = Connection::open(endpoint, &hello, timeouts, self.keyring.as_deref());
         match &opened {
             Ok(_) => tracing::debug!(server = self.peer.server, %endpoint, "connected"),
             Err(error) => tracing::debug!(server = self.peer.server, %error, "not connected"),

@@ -49,7 +49,7 @@ fn the_goodbye_is_a_request_as_agreed() {
         let timeouts = Timeouts { connect: Duration::from_secs(5), request: Duration::from_secs(5) };
         let goodbye = std::thread::scope(|scope| {
             let server = scope.spawn(|| greet(&listener));
-            Connection::open(&endpoint, &hello, timeouts).unwrap().close();
+            Connection::open(&endpoint, &hello, timeouts, None).unwrap().close();
             server.join().unwrap()
         });
         assert_eq!(goodbye.kind, Kind::Bye as u8);

@@ -1,6 +1,6 @@
 //! Control requests: each goes to the part of the server that it is about, if its sender's role may ask it.
 
-use mcomp_net::{Received, begin_frame, finish_frame};
+use mcomp_net::{Received, begin_frame};
 use mcomp_wire::control::encode;
 use mcomp_wire::{Header, Kind, Role, Status, control, limits};
 use serde::de::DeserializeOwned;
@@ -52,7 +52,7 @@ impl Connection {
         let at = begin_frame(&mut self.out.bytes);
         self.out.bytes.extend_from_slice(body);
         let answer = self.shared.answer_header(&request, Status::Ok);
-        finish_frame(&mut self.out.bytes, at, answer, self.checksum);
+        self.finish.frame(&mut self.out.bytes, at, answer);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use mcomp_net::{Received, begin_frame, finish_frame};
+use mcomp_net::{Received, begin_frame};
 use mcomp_wire::{HEADER_LEN, Header, Malformed, Request, Status, limits};
 
 use super::{Connection, End};
@@ -45,7 +45,7 @@ impl Connection {
         if let (Some(log), Some(started)) = (&self.shared.oplog, started) {
             log.log(self.place.id, &request, status, started.elapsed());
         }
-        finish_frame(out, at, self.shared.answer_header(&header, status), self.checksum);
+        self.finish.frame(out, at, self.shared.answer_header(&header, status));
         self.answers_data = true;
         Ok(())
     }
@@ -65,7 +65,7 @@ impl Connection {
         let at = begin_frame(&mut self.out.bytes);
         self.out.bytes.extend_from_slice(body);
         let answer = self.shared.answer_header(&header, status);
-        finish_frame(&mut self.out.bytes, at, answer, self.checksum);
+        self.finish.frame(&mut self.out.bytes, at, answer);
         self.answers_data = true;
         Ok(())
     }

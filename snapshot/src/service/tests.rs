@@ -7,13 +7,21 @@ use mcomp_config::Overrides;
 use mcomp_net::{Watchdog, WatchdogLimits};
 
 use super::*;
+use uuid::Uuid;
 
 /// A cluster that no server has a segment of.
 fn service() -> Arc<Service> {
     let server = "[[server]]\naddress = \"127.0.0.1:1\"\nsnapshot = \"127.0.0.1:2\"\n";
     let text = format!("[cluster]\nname = \"copies-{}\"\nk = 4096\nn = 1\n{server}", std::process::id());
     let config = Config::parse(&text, Path::new("/nowhere/mcomp.cfg"), &Overrides::default()).unwrap();
-    Arc::new(Service { config, id: 0, tally: Tally::default(), copies: Places::new(MOST_COPIES), master: None })
+    Arc::new(Service {
+        config,
+        id: 0,
+        keyring: None,
+        tally: Tally::default(),
+        copies: Places::new(MOST_COPIES),
+        master: None,
+    })
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use mcomp_client::Cluster as Client;
 use mcomp_config::{Config, Overrides};
+use mcomp_net::auth::Keyring;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -31,12 +32,13 @@ pub(crate) struct Setup {
     k: String,
     extra: String,
     env: Vec<(String, String)>,
+    secret: Option<Keyring>,
 }
 
 impl Setup {
     /// `n` servers that lend `k` each.
     pub(crate) fn new(n: u32, k: &str) -> Setup {
-        Setup { n, k: k.to_owned(), extra: String::new(), env: Vec::new() }
+        Setup { n, k: k.to_owned(), extra: String::new(), env: Vec::new(), secret: None }
     }
 
     /// More lines of mcomp.cfg, for instance a `[limits]` section.
@@ -44,6 +46,12 @@ impl Setup {
         self.extra.push_str(lines);
         self.extra.push('\n');
         self
+    }
+
+    /// A secret for all processes, and for the clients that read mcomp.cfg.
+    pub(crate) fn secret(mut self, keyring: &Keyring) -> Setup {
+        self.secret = Some(keyring.clone());
+        self.with("[security]\nsecret_file = \"mcomp.secret\"")
     }
 
     /// A variable for every process of the cluster.
@@ -112,6 +120,9 @@ impl Cluster {
         }
         text.push_str(&setup.extra);
         fs::write(&self.config_path, text).expect("mcomp.cfg is written");
+        if let Some(keyring) = &setup.secret {
+            keyring.store(&self.secret_path(), "", true).expect("the secret is written");
+        }
     }
 
     /// Ends all processes, removes all segments, and goes on with another shape in the same folder:
@@ -136,6 +147,10 @@ impl Cluster {
 
     pub(crate) fn config_path(&self) -> &Path {
         &self.config_path
+    }
+
+    pub(crate) fn secret_path(&self) -> PathBuf {
+        self.dir.path().join("mcomp.secret")
     }
 
     pub(crate) fn snapshot_dir(&self) -> PathBuf {

@@ -37,6 +37,9 @@ mod full;
 /// Any bytes at all on a socket get an error or a close, and harm nobody else.
 mod garbage;
 
+/// Who has no key, the wrong one, or somebody else's words gets nothing, changes nothing and is counted.
+mod auth;
+
 /// Caps, deadlines and budgets hold against peers that are too many, too slow or too greedy.
 mod limits;
 

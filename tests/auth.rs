@@ -124,7 +124,7 @@ impl Sealed {
         let (config_epoch, flags) = (self.epoch, flags::SEALED);
         let header = Header { kind: kind as u8, request_id, config_epoch, flags, ..Header::default() };
         let header = header.for_body(body, false).emit();
-        let seal = self.sealer.seal(&[&header, body]);
+        let seal = self.sealer.seal(&header, &[body]);
         [&header[..], body, &seal].concat()
     }
 }

@@ -287,7 +287,7 @@ impl Finish {
         let Some(sealer) = &mut self.sealer else { return finish_frame(out, at, header, self.checksum) };
         header.flags |= flags::SEALED;
         finish_frame(out, at, header, self.checksum);
-        let seal = sealer.seal(&[&out[at..]]);
+        let seal = sealer.seal(&out[at..at + HEADER_LEN], &[&out[at + HEADER_LEN..]]);
         out.extend_from_slice(&seal);
     }
 
@@ -295,9 +295,7 @@ impl Finish {
     pub fn seal(&mut self, header: &mut Header, body: &[&[u8]]) -> Option<[u8; SEAL_LEN]> {
         let sealer = self.sealer.as_mut()?;
         header.flags |= flags::SEALED;
-        let head = header.emit();
-        let parts: Vec<&[u8]> = std::iter::once(&head[..]).chain(body.iter().copied()).collect();
-        Some(sealer.seal(&parts))
+        Some(sealer.seal(&header.emit(), body))
     }
 
     /// Appends a whole answer that says why there is none, in at most `most` bytes of a sentence.

@@ -170,8 +170,8 @@ mod tests {
         spoil(2, &mut told);
         let Ok(prove) = decode::<Prove>(&told) else { return false };
         let Some((mut their_opener, mut their_sealer)) = challenged.check(&prove) else { return false };
-        let (there, back) = (sealer.seal(&[b"h", b"a"]), their_sealer.seal(&[b"h", b"b"]));
-        assert_ne!(there, sealer.seal(&[b"h", b"a"]));
+        let (there, back) = (sealer.seal(b"h", &[b"a"]), their_sealer.seal(b"h", &[b"b"]));
+        assert_ne!(there, sealer.seal(b"h", &[b"a"]));
         their_opener.open(b"h", b"a", &there) && opener.open(b"h", b"b", &back)
     }
 

@@ -204,6 +204,39 @@ mod tests {
         assert!(!shake(&forged, &ours, Role::Admin, |_, _| {}));
     }
 
+    /// docs/protocol.md, step by step and without our own functions, for a handshake with fixed nonces.
+    #[test]
+    fn the_hashes_are_the_documented_ones() {
+        let keyring = Keyring::parse(&format!("client {}", "07".repeat(32))).unwrap();
+        let h = |key: &[u8; 32], purpose: &str, rest: &[u8]| {
+            let input = [&(purpose.len() as u64).to_le_bytes(), purpose.as_bytes(), rest].concat();
+            *blake3::keyed_hash(key, &input).as_bytes()
+        };
+        let key = [7; 32];
+        let said = Hello { auth: vec![0xc1; 32], ..hello(Role::Client) };
+        let (sent, nonce) = (encode(&said), [0xc1; 32]);
+        let challenge =
+            Challenge { nonce: [0x5e; 32], keys: vec![h(&key, "mcomp key id", &nonce)[..8].try_into().unwrap()] };
+        let asked = encode(&challenge);
+        let (hello_head, challenge_head) = (header(Kind::Hello, &sent), header(Kind::Challenge, &asked));
+        let words = [&b"mcomp handshake 1"[..], &hello_head.emit(), &sent, &challenge_head.emit(), &asked].concat();
+        let transcript = *blake3::hash(&words).as_bytes();
+
+        let mut prover = Prover { keyring: &keyring, role: Role::Client, nonce, transcript: Transcript::new() };
+        prover.sent(&hello_head, &sent);
+        let (prove, mut sealer, _) = prover.prove(&challenge_head, &asked, &challenge).unwrap();
+        assert_eq!(prove, Prove { key: challenge.keys[0], proof: h(&key, "mcomp client's proof", &transcript) });
+
+        let seal_key = h(&key, "mcomp client to server", &transcript);
+        let seal = |number: u64, rest: &[u8]| {
+            *blake3::keyed_hash(&seal_key, &[&number.to_le_bytes(), &[3; 48][..], rest].concat()).as_bytes()
+        };
+        assert_eq!(sealer.seal(&[3; 48], &[&[9; 1024]]), seal(0, &[9; 1024]));
+        let long_key = blake3::keyed_hash(&seal_key, b"mcomp long bodies");
+        let long = blake3::keyed_hash(long_key.as_bytes(), &[9; 1025]);
+        assert_eq!(sealer.seal(&[3; 48], &[&[9; 1000], &[9; 25]]), seal(1, long.as_bytes()));
+    }
+
     /// Each bit of each message, one at a time.
     #[test]
     fn a_flipped_bit_ends_it() {

@@ -40,6 +40,9 @@ mod garbage;
 /// Who has no key, the wrong one, or somebody else's words gets nothing, changes nothing and is counted.
 mod auth;
 
+/// The keys of a cluster, from the command line: made, used, changed, taken away.
+mod secret;
+
 /// Caps, deadlines and budgets hold against peers that are too many, too slow or too greedy.
 mod limits;
 

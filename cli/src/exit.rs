@@ -13,6 +13,7 @@ use std::io;
 
 use mcomp_client::Outcome;
 use mcomp_config::ConfigError;
+use mcomp_net::auth::SecretError;
 use mcomp_server::StartError;
 use mcomp_shm::ShmError;
 use mcomp_snapshot::SnapshotError;
@@ -164,6 +165,9 @@ fn judge(error: &(dyn std::error::Error + 'static)) -> Option<(Exit, &'static st
     if error.is::<ConfigError>() {
         return Some((Exit::CONFIG, "config"));
     }
+    if let Some(error) = error.downcast_ref::<SecretError>() {
+        return Some(of_secret(error));
+    }
     if let Some(error) = error.downcast_ref::<StartError>() {
         return Some(of_start(error));
     }
@@ -197,6 +201,10 @@ fn of_file(error: &FileError) -> (Exit, &'static str) {
     }
 }
 
+fn of_secret(error: &SecretError) -> (Exit, &'static str) {
+    if error.is_io() { (Exit::LOCAL_IO, "io") } else { (Exit::CONFIG, "config") }
+}
+
 fn of_start(error: &StartError) -> (Exit, &'static str) {
     match error {
         StartError::NoSuchServer { .. } => (Exit::CONFIG, "config"),
@@ -207,8 +215,8 @@ fn of_start(error: &StartError) -> (Exit, &'static str) {
             _ => (Exit::CONFIG, "config"),
         },
         StartError::OpLog { .. } => (Exit::LOCAL_IO, "io"),
-        StartError::Secret(error) if error.is_io() => (Exit::LOCAL_IO, "io"),
-        StartError::Secret(_) | StartError::Exposed { .. } => (Exit::CONFIG, "config"),
+        StartError::Secret(error) => of_secret(error),
+        StartError::Exposed { .. } => (Exit::CONFIG, "config"),
         StartError::Thread(_) => (Exit::TRY_AGAIN, "busy"),
         _ => (Exit::BUG, "bug"),
     }

@@ -97,6 +97,7 @@ fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Status => commands::status::run(globals),
         Command::Bench(args) => commands::bench::run(globals, &args),
         Command::Config(args) => commands::config::run(globals, &args),
+        Command::Secret(args) => commands::secret::run(globals, &args),
         Command::Shell => shell::run(globals),
         Command::Completion(args) => commands::completion::run(&args),
         Command::Purge => commands::purge::run(globals),

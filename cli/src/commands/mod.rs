@@ -12,6 +12,7 @@ pub(crate) mod purge;
 pub(crate) mod range;
 pub(crate) mod read;
 pub(crate) mod restore;
+pub(crate) mod secret;
 pub(crate) mod server;
 pub(crate) mod snapshot;
 pub(crate) mod snapshotter;

@@ -10,6 +10,7 @@
 mod bench;
 mod data;
 mod process;
+mod secret;
 mod snapshot;
 pub(crate) mod value;
 
@@ -23,6 +24,7 @@ pub(crate) use data::{
     AddArgs, CasArgs, CompareArgs, CopyArgs, FillArgs, Format, ReadArgs, Source, SwapArgs, WriteArgs,
 };
 pub(crate) use process::{DemoArgs, ParentFlag, ServerArgs, SnapshotterArgs, UpArgs};
+pub(crate) use secret::{SecretArgs, SecretCommand, SecretRole};
 pub(crate) use snapshot::{CreateArgs, ExportArgs, FileArgs, PruneArgs, RestoreArgs, SnapshotArgs, SnapshotCommand};
 
 const EXAMPLES: &str = "\
@@ -126,6 +128,8 @@ pub(crate) enum Command {
     Bench(BenchArgs),
     /// Check or show the configuration
     Config(ConfigArgs),
+    /// Make, change and show the keys with which everybody proves who he is
+    Secret(SecretArgs),
     /// Take requests as JSON, one a line, and answer each with one line of JSON
     #[command(after_help = SHELL_EXAMPLES)]
     Shell,

@@ -11,8 +11,8 @@ const NOT_FENCED: u32 = u32::MAX;
 
 /// The present era and the server that ended it, if one did.
 ///
-/// Relaxed throughout: it is one word and orders nothing; whatever slips past it meets the generation of a
-/// pool under its lock, or a server that refuses.
+/// Relaxed throughout: it is one word and orders nothing; whatever slips past it meets the era of a link or of
+/// its pool, or a server that refuses.
 #[derive(Debug)]
 pub(crate) struct Eras(AtomicU64);
 

@@ -25,6 +25,15 @@
 //! - A request that is sent again after a broken connection is done at most once.
 //! - Every wait for a server ends after the timeout of the options.
 //!
+//! Locks: threads that share a cluster meet on none while each finds its connection again.
+//!
+//! | lock | guards | rule |
+//! |---|---|---|
+//! | `Pool::state`, one for each server | which links are idle and how many exist, what the first handshake of an era said, changes of the era and of who waits | a leaf: nobody holds two or takes another lock under one, and none is held across IO. Taken to open, to wait, to give to those who wait, and to give up |
+//! | `Pool::slots` | links at rest | no lock: each is a pointer that is swapped. A thread takes from its own and puts there |
+//! | `Pool::local` | the mapped segment | no lock: a pointer that is swapped when it is mapped or left |
+//! | `Cluster`'s era | which reconnect calls live after | no lock: one word |
+//!
 //! What it leaves out: caching, locks across calls, and retries that a caller has to decide (after a
 //! busy server, a restore, or an unknown outcome).
 

@@ -1,13 +1,15 @@
 //! The connections to one server: borrowed for a call, given back after it.
 //!
-//! Lock order: each pool has one lock, and it is a leaf. Nobody holds two of them, nobody takes
-//! another lock under one, and none is held across IO. A call that needs connections to several
-//! servers borrows them in rising order of server id, so that two calls cannot wait for each other.
+//! A link at rest lies in a slot, where a thread takes it without a lock, or in the list behind the
+//! lock; see `lend.rs`. A call that needs connections to several servers borrows them in rising order of
+//! server id, so that two calls cannot wait for each other.
 
 mod connect;
 mod lease;
+mod lend;
+mod slots;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -23,6 +25,8 @@ use crate::link::Link;
 use crate::local::{Found, Local, Offer};
 use crate::peer::Peer;
 use crate::{Error, Options};
+
+use slots::{Parked, Slots};
 
 pub(crate) use lease::{Lease, Reopen};
 
@@ -42,20 +46,29 @@ pub(crate) struct Pool {
     /// Whether `state` holds an offer: so that a read need not take the lock to learn that there is none. Relaxed:
     /// whoever sees it takes the lock before it believes it.
     offered: AtomicBool,
-    /// Guards which links are idle and how many exist. A leaf; never held across IO.
+    /// Links of an older era are not taken back. Changed under the lock of `state`, and looked at without it by
+    /// threads that give a link back. Relaxed: under the lock it needs no more, and `lend.rs` fences the others.
+    era: AtomicU32,
+    /// Threads that found no link and are served before others. As `era`: changed under the lock, looked at without.
+    waiting: AtomicUsize,
+    /// Links that rest without a lock.
+    slots: Slots,
+    /// Guards which other links are idle and how many exist in all. A leaf; never held across IO.
     state: Mutex<State>,
-    /// A link was given back or given up.
+    /// Something was promised to a thread that waits.
     freed: Condvar,
 }
 
-/// - `idle.len() <= open <= max_connections`.
+/// - `idle`, the slots and the links on loan together are `open <= max_connections`.
 /// - The link used last is last in `idle`.
+/// - `promised` is at most the number of threads that sleep, and at most what they could be given: what is
+///   idle and what may be opened.
 #[derive(Debug, Default)]
 struct State {
-    idle: Vec<Link>,
+    #[expect(clippy::vec_box, reason = "a link keeps its box, so that resting and being lent allocate nothing")]
+    idle: Vec<Box<Parked>>,
     open: usize,
-    /// Links of an older era are not taken back.
-    era: u32,
+    promised: usize,
     /// The config epoch of the first handshake of this era.
     epoch: Option<u64>,
     /// What the last handshake said about a segment of this machine, until a read tries it.
@@ -67,6 +80,7 @@ impl Pool {
     pub(crate) fn new(server: u32, options: Arc<Options>, keyring: Option<Arc<Keyring>>) -> Pool {
         let address = options.servers[server as usize].clone();
         let peer = Peer { server, address };
+        let slots = Slots::new(options.max_connections);
         Pool {
             peer,
             options,
@@ -75,6 +89,9 @@ impl Pool {
             local: ArcSwapOption::empty(),
             proven: AtomicBool::new(false),
             offered: AtomicBool::new(false),
+            era: AtomicU32::new(0),
+            waiting: AtomicUsize::new(0),
+            slots,
             state: Mutex::default(),
             freed: Condvar::new(),
         }
@@ -90,27 +107,6 @@ impl Pool {
         self.options.timeout
     }
 
-    /// Borrows a link for a call of `era`: the one used last, or a new one, or the next that is given back.
-    pub(crate) fn checkout(&self, era: u32) -> Result<Lease<'_>, Error> {
-        // Who began the era may not have come here yet.
-        self.renew(era);
-        loop {
-            let link = self.idle_or_room(era)?;
-            let mut lease = Lease { pool: self, era, link };
-            match &lease.link {
-                Some(link) if !link.is_stale() => return Ok(lease),
-                Some(_) => lease.break_off(),
-                None => {
-                    let session = Uuid::new_v4();
-                    let connection = self.connect(session).map_err(|error| self.unreached(error))?;
-                    self.admit(&connection, era)?;
-                    lease.link = Some(Link::new(connection, session, self.options.timeout));
-                    return Ok(lease);
-                }
-            }
-        }
-    }
-
     /// Whether this server's memory is known to be of the same restore as that of the others.
     pub(crate) fn is_proven(&self) -> bool {
         self.proven.load(Ordering::Acquire)
@@ -118,8 +114,8 @@ impl Pool {
 
     /// Notes that the epoch of `lease` agrees with what was learned from the other servers before.
     pub(crate) fn set_proven(&self, lease: &Lease<'_>) {
-        let state = self.state.lock();
-        if state.era == lease.era {
+        let _state = self.state.lock();
+        if self.era.load(Ordering::Relaxed) == lease.era {
             self.proven.store(true, Ordering::Release);
         }
     }
@@ -184,9 +180,9 @@ impl Pool {
             return false;
         };
         tracing::debug!(server = self.peer.server, "reads go straight to its segment");
-        let state = self.state.lock();
+        let _state = self.state.lock();
         // A segment of an older era would outlive the epoch that the era lives in.
-        let is_current = state.era == era;
+        let is_current = self.era.load(Ordering::Relaxed) == era;
         if is_current {
             self.local.store(Some(Arc::new(attached)));
         }
@@ -196,18 +192,23 @@ impl Pool {
     fn take_offer(&self) -> Option<(Offer, u32)> {
         let mut state = self.state.lock();
         self.offered.store(false, Ordering::Relaxed);
-        Some((state.offer.take()?, state.era))
+        Some((state.offer.take()?, self.era.load(Ordering::Relaxed)))
     }
 
-    /// Makes sure that it lives in `era` or a later one: if it did not, closes what is idle, and everything else
+    /// Makes sure that it lives in `era` or a later one: if it did not, closes what rests, and everything else
     /// when it is given back, and forgets the config epoch.
     pub(crate) fn renew(&self, era: u32) {
+        let is_due = || is_after(era, self.era.load(Ordering::Relaxed));
+        // It never goes back, so that one look without the lock is enough to see that there is nothing to do.
+        if !is_due() {
+            return;
+        }
         let (idle, offer, local) = {
             let mut state = self.state.lock();
-            if !is_after(era, state.era) {
+            if !is_due() {
                 return;
             }
-            state.era = era;
+            self.era.store(era, Ordering::Relaxed);
             state.epoch = None;
             self.proven.store(false, Ordering::Release);
             state.open -= state.idle.len();
@@ -216,30 +217,10 @@ impl Pool {
         // Closing and unmapping are not for the time of the lock.
         drop((offer, local));
         self.freed.notify_all();
-        idle.into_iter().for_each(|link| link.close());
-    }
-
-    /// An idle link of `era`, or none and the right to open one.
-    fn idle_or_room(&self, era: u32) -> Result<Option<Link>, Error> {
-        let mut deadline = None;
-        let mut state = self.state.lock();
-        loop {
-            if state.era != era {
-                return Err(Error::Reconnected);
-            }
-            if let Some(link) = state.idle.pop() {
-                return Ok(Some(link));
-            }
-            if state.open < self.options.max_connections {
-                state.open += 1;
-                return Ok(None);
-            }
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + self.options.timeout);
-            if self.freed.wait_until(&mut state, deadline).timed_out() {
-                let Peer { server, address } = self.peer.clone();
-                return Err(Error::Timeout { server, address, after: self.options.timeout });
-            }
-        }
+        idle.into_iter().for_each(|parked| parked.link.close());
+        // Whoever puts a link of before into a slot after this look sees that the era is over; see `Pool::park`.
+        fence(Ordering::SeqCst);
+        self.slots.take_all().for_each(|parked| self.give(parked));
     }
 
     /// Refuses a new connection that leads to memory of another epoch than the era's other connections, and all if
@@ -250,9 +231,7 @@ impl Pool {
         let wants_segment = self.options.segment && self.is_near() && self.local.load().is_none();
         let anchor = wants_segment.then(|| connection.stream().try_clone().ok()).flatten();
         let mut state = self.state.lock();
-        if state.era != era {
-            return Err(Error::Reconnected);
-        }
+        self.check_era(era)?;
         if *state.epoch.get_or_insert(epoch) != epoch {
             return Err(self.peer.refused(Status::Fenced, String::new()));
         }
@@ -266,7 +245,13 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        std::mem::take(&mut self.state.get_mut().idle).into_iter().for_each(|link| link.close());
+        let state = self.state.get_mut();
+        let at_rest: Vec<_> = std::mem::take(&mut state.idle).into_iter().chain(self.slots.take_all()).collect();
+        // Not during a panic, which may have come between the two.
+        if !std::thread::panicking() {
+            debug_assert_eq!(at_rest.len(), state.open, "links were lost, or counted twice");
+        }
+        at_rest.into_iter().for_each(|parked| parked.link.close());
     }
 }
 
@@ -274,3 +259,6 @@ impl Drop for Pool {
 fn is_after(era: u32, other: u32) -> bool {
     era.wrapping_sub(other).cast_signed() > 0
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,3 +10,5 @@ mod local;
 mod memory;
 /// A cluster of real servers inside the test process.
 mod real;
+/// Many threads that share one cluster and its connections.
+mod sharing;

@@ -7,6 +7,7 @@ use mcomp_wire::Status;
 
 use super::Pool;
 use super::connect::is_nobody;
+use super::slots::Parked;
 use crate::Error;
 use crate::link::Link;
 
@@ -15,8 +16,8 @@ use crate::link::Link;
 pub(crate) struct Lease<'p> {
     pub(super) pool: &'p Pool,
     pub(super) era: u32,
-    /// Taken only by `drop`.
-    pub(super) link: Option<Link>,
+    /// The link, in the box that it rests in. There is none before it is opened, and after `drop` took it.
+    pub(super) parked: Option<Box<Parked>>,
 }
 
 impl<'p> Lease<'p> {
@@ -57,28 +58,28 @@ impl Deref for Lease<'_> {
     type Target = Link;
 
     fn deref(&self) -> &Link {
-        self.link.as_ref().expect("a lease has a link until it is dropped")
+        &self.parked.as_ref().expect("a lease has a link until it is dropped").link
     }
 }
 
 impl DerefMut for Lease<'_> {
     fn deref_mut(&mut self) -> &mut Link {
-        self.link.as_mut().expect("a lease has a link until it is dropped")
+        &mut self.parked.as_mut().expect("a lease has a link until it is dropped").link
     }
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let mut link = self.link.take().filter(|link| link.is_clean());
-        if let Some(link) = &mut link {
-            link.rest();
+        match self.parked.take() {
+            Some(mut parked) if parked.link.is_clean() => {
+                parked.link.rest();
+                self.pool.park(parked);
+            }
+            broken => {
+                self.pool.give_up();
+                // Closing is not for the time of the lock, and nobody need wait for it.
+                drop(broken);
+            }
         }
-        let mut state = self.pool.state.lock();
-        match link {
-            Some(link) if state.era == self.era => state.idle.push(link),
-            _ => state.open -= 1,
-        }
-        drop(state);
-        self.pool.freed.notify_one();
     }
 }

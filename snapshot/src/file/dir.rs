@@ -3,18 +3,16 @@
 //! The folder is opened once, and every file is opened, renamed and removed relative to it, without
 //! following a link. Renaming the folder or swapping a part of its path does not redirect a write.
 
-use std::fs::{DirBuilder, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RenameFlags};
-use rustix::io::Errno;
+use rustix::fs::{CWD, OFlags};
 
-use super::FileError;
 use super::error::io_error;
+use super::{FileError, calls};
 
 /// An open folder. Clones share it.
 #[derive(Debug, Clone)]
@@ -31,8 +29,8 @@ impl Dir {
     /// [`FileError::Io`] when it does not exist, is no folder, or may not be read.
     pub fn open(path: impl AsRef<Path>) -> Result<Dir, FileError> {
         let path = path.as_ref();
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(io_error("open the folder", path))?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let fd = calls::open(CWD, path, flags).map_err(io_error("open the folder", path))?;
         Ok(Dir { fd: Arc::new(fd), path: path.to_owned() })
     }
 
@@ -44,8 +42,7 @@ impl Dir {
     pub fn open_or_create(path: impl AsRef<Path>) -> Result<Dir, FileError> {
         let path = path.as_ref();
         if !path.is_dir() {
-            let mut builder = DirBuilder::new();
-            builder.recursive(true).mode(0o700).create(path).map_err(io_error("create the folder", path))?;
+            calls::create_folders(path).map_err(io_error("create the folder", path))?;
             Dir::open(parent_of(path))?.sync()?;
         }
         Dir::open(path)
@@ -72,39 +69,29 @@ impl Dir {
     }
 
     pub(super) fn remove(&self, name: &str) -> Result<(), FileError> {
-        rustix::fs::unlinkat(self.fd.as_fd(), name, AtFlags::empty()).map_err(io_error("remove", &self.path_of(name)))
+        calls::remove(self.fd.as_fd(), name).map_err(io_error("remove", &self.path_of(name)))
     }
 
     /// Renames a file; one that has the new name is replaced.
     pub(super) fn rename_over(&self, from: &str, to: &str) -> Result<(), FileError> {
-        rustix::fs::renameat(self.fd.as_fd(), from, self.fd.as_fd(), to)
-            .map_err(io_error("rename a finished file to", &self.path_of(to)))
+        let renamed = calls::rename_over(self.fd.as_fd(), from, to);
+        renamed.map_err(io_error("rename a finished file to", &self.path_of(to)))
     }
 
     /// Renames a file; fails when there is one of the new name.
     pub(super) fn rename_new(&self, from: &str, to: &str) -> Result<(), FileError> {
-        let fd = self.fd.as_fd();
-        let renamed = match rustix::fs::renameat_with(fd, from, fd, to, RenameFlags::NOREPLACE) {
-            // File systems that cannot do it (NFS among them) say so; a link never replaces either.
-            Err(Errno::INVAL | Errno::NOSYS) => {
-                rustix::fs::linkat(fd, from, fd, to, AtFlags::empty()).map(|()| {
-                    // The old name is now a second one; should it stay, a sweep takes it.
-                    let _ = rustix::fs::unlinkat(fd, from, AtFlags::empty());
-                })
-            }
-            result => result,
-        };
+        let renamed = calls::rename_new(self.fd.as_fd(), from, to);
         renamed.map_err(io_error("rename a finished file to", &self.path_of(to)))
     }
 
     /// Makes what was created, renamed and removed survive a power cut.
     pub(super) fn sync(&self) -> Result<(), FileError> {
-        rustix::fs::fsync(self.fd.as_fd()).map_err(io_error("sync the folder", &self.path))
+        calls::sync(&self.fd).map_err(io_error("sync the folder", &self.path))
     }
 
     /// The names of what is in it, in order. Names that are not UTF-8 are none of ours and left out.
     pub(super) fn names(&self) -> Result<Vec<String>, FileError> {
-        let entries = rustix::fs::Dir::read_from(self.fd.as_fd()).map_err(io_error("list", &self.path))?;
+        let entries = calls::list(self.fd.as_fd()).map_err(io_error("list", &self.path))?;
         let mut names = Vec::new();
         for entry in entries {
             let entry = entry.map_err(io_error("list", &self.path))?;
@@ -119,8 +106,7 @@ impl Dir {
         if name.contains('/') || matches!(name, "" | "." | "..") {
             return Err(io_error(doing, &path)(io::Error::from(io::ErrorKind::InvalidFilename)));
         }
-        let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(self.fd.as_fd(), name, flags, Mode::RUSR | Mode::WUSR);
+        let fd = calls::open(self.fd.as_fd(), name, flags | OFlags::NOFOLLOW);
         Ok(File::from(fd.map_err(io_error(doing, &path))?))
     }
 }

@@ -5,15 +5,16 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
+
+use rustix::fs::{CWD, OFlags};
 
 use super::chunk::is_zero;
 use super::dir::parent_of;
 use super::error::io_error;
 use super::runs::Contents;
 use super::temp::{Publish, TempFile};
-use super::{BLOCK_BYTES, Chain, Dir, FileError, Progress};
+use super::{BLOCK_BYTES, Chain, Dir, FileError, Progress, calls};
 
 impl Chain {
     /// Writes the memory to a sparse file at `path`; a file that is there is replaced once the image
@@ -28,8 +29,8 @@ impl Chain {
         let path = path.as_ref();
         match path.metadata() {
             Ok(facts) if !facts.is_file() => {
-                let mut out = File::options().write(true).open(path).map_err(io_error("open", path))?;
-                self.export_stream(&mut out, path, progress)
+                let out = calls::open(CWD, path, OFlags::WRONLY).map_err(io_error("open", path))?;
+                self.export_stream(&mut File::from(out), path, progress)
             }
             // Behind a link, the file is replaced and the link stays.
             Ok(_) => self.export_to(&path.canonicalize().map_err(io_error("resolve", path))?, progress),
@@ -74,7 +75,7 @@ impl Chain {
     /// Writes the memory into an empty file, leaving holes for zeros.
     fn export_into(&self, file: &File, path: &Path, progress: Progress<'_>) -> Result<(), FileError> {
         let total = self.meta().space_bytes();
-        file.set_len(total).map_err(io_error("extend", path))?;
+        calls::set_len(file, total).map_err(io_error("extend", path))?;
         let mut runs = self.runs();
         while let Some(run) = runs.next_run()? {
             if let Contents::Data(bytes) = run.contents {
@@ -93,7 +94,7 @@ fn write_non_zero(file: &File, address: u64, bytes: &[u8]) -> io::Result<()> {
     for blocks in bytes.chunks(BLOCK_BYTES as usize).collect::<Vec<_>>().chunk_by(|a, b| is_zero(a) == is_zero(b)) {
         let end = at + blocks.iter().map(|block| block.len()).sum::<usize>();
         if !is_zero(blocks[0]) {
-            file.write_all_at(&bytes[at..end], address + at as u64)?;
+            calls::write_all_at(file, &bytes[at..end], address + at as u64)?;
         }
         at = end;
     }

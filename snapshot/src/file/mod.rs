@@ -17,12 +17,14 @@
 //! who can write the folder can write a valid file.
 
 mod bytes;
+mod calls;
 mod chain;
 mod chunk;
 mod cut;
 mod dir;
 mod error;
 mod export;
+mod fault;
 mod folder;
 mod footer;
 mod header;

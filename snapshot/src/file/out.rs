@@ -5,19 +5,15 @@
 //! then: nobody reads it soon. So the rest of the file is written into pages that are at hand (fresh ones
 //! took half the time of a large file), and the last sync is short.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::num::NonZeroU64;
+use std::io;
 use std::thread::{Builder, JoinHandle};
-
-use rustix::fs::Advice;
 
 use super::error::io_error;
 use super::temp::{Publish, TempFile};
-use super::{Dir, FileError};
+use super::{Dir, FileError, calls, fault};
 
 /// Bytes gathered before they are written.
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: u64 = 1 << 20;
 
 /// Bytes of one window. The file is at most two of them ahead of the disk.
 const WINDOW_BYTES: u64 = 32 << 20;
@@ -52,7 +48,7 @@ impl Out {
 
     pub(super) fn put(&mut self, bytes: &[u8]) -> Result<(), FileError> {
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= BUFFER_BYTES { self.flush() } else { Ok(()) }
+        if self.buffer.len() as u64 >= fault::shrunk(BUFFER_BYTES) { self.flush() } else { Ok(()) }
     }
 
     /// Makes all of it durable under its final name.
@@ -63,10 +59,10 @@ impl Out {
     }
 
     fn flush(&mut self) -> Result<(), FileError> {
-        self.temp.file().write_all(&self.buffer).map_err(io_error("write", &self.temp.path()))?;
+        calls::write_all(self.temp.file(), &self.buffer).map_err(io_error("write", &self.temp.path()))?;
         self.written_bytes += self.buffer.len() as u64;
         self.buffer.clear();
-        if self.written_bytes - self.settled_bytes >= WINDOW_BYTES { self.settle() } else { Ok(()) }
+        if self.written_bytes - self.settled_bytes >= fault::shrunk(WINDOW_BYTES) { self.settle() } else { Ok(()) }
     }
 
     /// Begins to bring the window to the disk, when the one before it is there.
@@ -76,7 +72,7 @@ impl Out {
         let cannot = |error| io_error("sync", &self.temp.path())(error);
         let file = self.temp.file().try_clone().map_err(cannot)?;
         let thread = Builder::new().name("settle".into()).stack_size(128 << 10);
-        self.settling.0 = Some(thread.spawn(move || settle(&file, start, end)).map_err(cannot)?);
+        self.settling.0 = Some(thread.spawn(move || calls::settle(&file, start, end)).map_err(cannot)?);
         self.settled_bytes = end;
         Ok(())
     }
@@ -97,11 +93,4 @@ impl Drop for Settling {
         // The file is given up, or all is well already.
         let _ = self.end();
     }
-}
-
-fn settle(file: &File, start: u64, end: u64) -> io::Result<()> {
-    file.sync_data()?;
-    // Advice: a file system that does not take it keeps the pages.
-    let _ = rustix::fs::fadvise(file, start, NonZeroU64::new(end - start), Advice::DontNeed);
-    Ok(())
 }

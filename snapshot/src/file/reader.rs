@@ -6,10 +6,9 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, OFlags};
 use zerocopy::FromBytes;
 
 use super::bytes::{CHUNK_HEADER_BYTES, ChunkBytes, ENTRY_BYTES, HEADER_BYTES};
@@ -17,7 +16,7 @@ use super::chunk::{checksum, chunk_bytes, decode};
 use super::error::{Fault, Part, ensure, io_error};
 use super::footer::{self, ChunkEntry, TAIL_BYTES, Table, Tail};
 use super::header::{parse_header, parse_servers, server_section_bytes};
-use super::{Dir, FileError, Meta, Progress};
+use super::{Dir, FileError, Meta, Progress, calls};
 
 /// Table entries read at a time: 1 MiB.
 const ENTRIES_AT_ONCE: usize = (1 << 20) / ENTRY_BYTES;
@@ -162,9 +161,8 @@ struct Source {
 
 impl Source {
     fn open(path: &Path) -> Result<Source, FileError> {
-        let mut options = File::options();
-        options.read(true).custom_flags(OFlags::NONBLOCK.bits() as i32);
-        Source::of(options.open(path).map_err(io_error("open", path))?, path.to_owned())
+        let file = calls::open(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(io_error("open", path))?;
+        Source::of(File::from(file), path.to_owned())
     }
 
     fn open_in(dir: &Dir, name: &str) -> Result<Source, FileError> {
@@ -178,7 +176,7 @@ impl Source {
     }
 
     fn read(&self, part: Part, offset: u64, buffer: &mut [u8]) -> Result<(), FileError> {
-        match self.file.read_exact_at(buffer, offset) {
+        match calls::read_exact_at(&self.file, buffer, offset) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 let why = format!("the file ends before the {} bytes at offset {offset} do", buffer.len());
                 Err(Fault::new(part, why).read_from(&self.path))

@@ -9,12 +9,11 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use uuid::Uuid;
 
 use super::error::io_error;
-use super::{Dir, FileError};
+use super::{Dir, FileError, calls};
 
 /// How often a name is tried anew when a sweep takes the file between its creation and its lock.
 const CREATE_TRIES: usize = 16;
@@ -65,7 +64,7 @@ impl TempFile {
 
     /// Gives the file its final name, for good.
     pub(super) fn publish(mut self, name: &str, how: Publish) -> Result<(), FileError> {
-        self.file.sync_all().map_err(io_error("sync", &self.path()))?;
+        calls::sync(&self.file).map_err(io_error("sync", &self.path()))?;
         let temporary = self.name.as_deref().expect("a file is published once");
         match how {
             Publish::New => self.dir.rename_new(temporary, name)?,
@@ -80,7 +79,7 @@ impl TempFile {
 
     /// Locks the file, and says whether it still has its name: a sweep may have been faster.
     fn lock(&self) -> Result<bool, FileError> {
-        match rustix::fs::flock(self.file.as_fd(), FlockOperation::NonBlockingLockExclusive) {
+        match calls::lock(&self.file) {
             Err(Errno::WOULDBLOCK) => return Ok(false),
             // A file system without locks has no sweep either, which needs the lock to remove.
             Err(Errno::NOLCK | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(true),
@@ -106,7 +105,7 @@ pub(super) fn sweep(dir: &Dir) -> Result<Vec<String>, FileError> {
     for name in dir.names()?.into_iter().filter(|name| is_temporary(name)) {
         // What cannot be opened belongs to someone else, or is gone by now.
         let Ok(file) = dir.open_file(&name) else { continue };
-        if rustix::fs::flock(file.as_fd(), FlockOperation::NonBlockingLockExclusive).is_ok() {
+        if calls::lock(&file).is_ok() {
             // A writer that published in the meantime took the name away: nothing to remove.
             if dir.remove(&name).is_ok() {
                 removed.push(name);

@@ -3,11 +3,12 @@
 //! Retention counts whole chains only. It removes a file when all of this is true: it bears the name
 //! that its own header gives it, it is of the cluster in question, it is complete, and no snapshot
 //! that is kept builds on it. So a broken file, a file that a person renamed, and the last chain that
-//! can be restored always stay.
+//! can be restored always stay. While a file cannot be read at all, nothing is removed.
 //!
 //! Leaves out: reading chunks. A file with damaged chunks counts as complete until it is verified.
 
 use std::collections::{HashMap, HashSet};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
@@ -86,11 +87,7 @@ impl Folder {
     ///
     /// [`FileError::Io`] when the folder cannot be read; a file that cannot be is listed as broken.
     pub fn list(&self) -> Result<Vec<Entry>, FileError> {
-        let names = self.dir.names()?.into_iter().filter(|name| is_snapshot_name(name));
-        let mut entries: Vec<Entry> = names.map(|name| self.entry(name)).collect();
-        break_orphans(&mut entries);
-        entries.sort_by_key(|entry| (entry.meta.as_ref().map(|m| (m.created_us, m.cut_epoch)), entry.name.clone()));
-        Ok(entries)
+        Ok(self.look()?.0)
     }
 
     /// The file that a person means: a name in this folder, or else a path.
@@ -115,10 +112,13 @@ impl Folder {
     /// # Errors
     ///
     /// [`FileError::Io`] when the folder cannot be read or a file cannot be removed. Children go
-    /// before their parents, so what is left is as complete as it was.
+    /// before their parents, so what is left is as complete as it was. Also when a file cannot be
+    /// read: it may build on any other, so nothing is removed.
     pub fn prune(&self, cluster: &str, keep: usize) -> Result<Pruned, FileError> {
         let of_cluster = |entry: &Entry| entry.meta.as_ref().is_none_or(|meta| meta.cluster == cluster);
-        let entries = self.list()?.into_iter().filter(of_cluster);
+        let (entries, unread) = self.look()?;
+        unread.map_or(Ok(()), Err)?;
+        let entries = entries.into_iter().filter(of_cluster);
         let (complete, broken): (Vec<_>, Vec<_>) = entries.partition(|entry| entry.state == State::Complete);
         let kept = cuts_to_keep(&complete, keep.max(1));
         let mut pruned = Pruned { removed: Vec::new(), broken };
@@ -140,9 +140,27 @@ impl Folder {
         temp::sweep(&self.dir)
     }
 
-    fn entry(&self, name: String) -> Entry {
+    /// The snapshots, the oldest cut first, and why one of them could not be read, if that is so.
+    fn look(&self) -> Result<(Vec<Entry>, Option<FileError>), FileError> {
+        let names = self.dir.names()?.into_iter().filter(|name| is_snapshot_name(name));
+        let (mut entries, mut unread) = (Vec::new(), None);
+        for name in names {
+            let opened = Snapshot::open_in(&self.dir, &name);
+            // Somebody was faster, and removed it since its name was read.
+            if matches!(&opened, Err(FileError::Io { source, .. }) if source.kind() == ErrorKind::NotFound) {
+                continue;
+            }
+            entries.push(self.entry(name, &opened));
+            unread = unread.or(opened.err().filter(|error| matches!(error, FileError::Io { .. })));
+        }
+        break_orphans(&mut entries);
+        entries.sort_by_key(|entry| (entry.meta.as_ref().map(|m| (m.created_us, m.cut_epoch)), entry.name.clone()));
+        Ok((entries, unread))
+    }
+
+    fn entry(&self, name: String, opened: &Result<Snapshot, FileError>) -> Entry {
         let path = self.dir.path_of(&name);
-        let (meta, size_bytes, state) = match Snapshot::open_in(&self.dir, &name) {
+        let (meta, size_bytes, state) = match opened {
             Ok(snapshot) => (Some(snapshot.meta().clone()), snapshot.file_bytes(), State::Complete),
             Err(error) => {
                 let size_bytes = path.symlink_metadata().map_or(0, |facts| facts.len());

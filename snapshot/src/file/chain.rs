@@ -53,7 +53,7 @@ impl Chain {
         }
         // The ancestors stand beside the file, not beside a link that leads to it.
         let path = snapshot.path().canonicalize().map_err(io_error("resolve", snapshot.path()))?;
-        let relatives = Relatives::scan(&Dir::open(parent_of(&path))?)?;
+        let mut relatives = Relatives::scan(&Dir::open(parent_of(&path))?)?;
         let mut files = vec![snapshot];
         while let Some(parent) = relatives.parent_of(&files)? {
             files.push(parent);
@@ -117,18 +117,27 @@ impl Chain {
 struct Relatives {
     dir: Dir,
     claims: Vec<(Uuid, String)>,
+    /// Why one of them could not be read: any missing parent may be that one.
+    unread: Option<FileError>,
 }
 
 impl Relatives {
     fn scan(dir: &Dir) -> Result<Relatives, FileError> {
         let names = dir.names()?.into_iter().filter(|name| is_snapshot_name(name));
-        // A file that cannot even be peeked at is nobody's parent.
-        let claims = names.filter_map(|name| peek(dir, &name).ok().map(|meta| (meta.cut, name)));
-        Ok(Relatives { dir: dir.clone(), claims: claims.collect() })
+        let (mut claims, mut unread) = (Vec::new(), None);
+        for name in names {
+            match peek(dir, &name) {
+                Ok(meta) => claims.push((meta.cut, name)),
+                Err(error @ FileError::Io { .. }) => unread = Some(error),
+                // What has no sound header is nobody's parent.
+                Err(_) => {}
+            }
+        }
+        Ok(Relatives { dir: dir.clone(), claims, unread })
     }
 
     /// The parent of the last file of `files`; none when that is full.
-    fn parent_of(&self, files: &[Snapshot]) -> Result<Option<Snapshot>, FileError> {
+    fn parent_of(&mut self, files: &[Snapshot]) -> Result<Option<Snapshot>, FileError> {
         let child = files.last().expect("a chain has a file");
         let Some(parent) = child.meta().parent else { return Ok(None) };
         let fault = |why| FileError::Chain { path: child.path().to_owned(), why };
@@ -138,22 +147,23 @@ impl Relatives {
         if files.len() >= MAX_CHAIN_FILES {
             return Err(fault(format!("its chain has more than {MAX_CHAIN_FILES} files")));
         }
-        let snapshot = self.open(parent.cut).map_err(fault)?;
+        let snapshot = self.open(parent.cut, child.path())?;
         child.meta().check_parent(snapshot.meta()).map_err(fault)?;
         Ok(Some(snapshot))
     }
 
-    /// Opens the snapshot of a cut: of several copies, the first that is sound.
-    fn open(&self, cut: Uuid) -> Result<Snapshot, String> {
+    /// Opens the parent of `child`, the snapshot of `cut`: of several copies, the first that is sound.
+    fn open(&mut self, cut: Uuid, child: &Path) -> Result<Snapshot, FileError> {
         let mut why = format!("its parent, cut {cut}, is not in {}; put it there", self.dir.path().display());
         for (_, name) in self.claims.iter().filter(|(claimed, _)| *claimed == cut) {
             match Snapshot::open_in(&self.dir, name) {
                 Ok(snapshot) if snapshot.meta().cut == cut => return Ok(snapshot),
                 Ok(_) => continue,
+                Err(error @ FileError::Io { .. }) => self.unread = Some(error),
                 Err(error) => why = format!("its parent, cut {cut}, is broken: {error}"),
             }
         }
-        Err(why)
+        Err(self.unread.take().unwrap_or_else(|| FileError::Chain { path: child.to_owned(), why }))
     }
 }
 

@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
 
 use super::error::io_error;
-use super::{FileError, calls};
+use super::{FileError, Part, calls};
 
 /// An open folder. Clones share it.
 #[derive(Debug, Clone)]
@@ -106,9 +107,18 @@ impl Dir {
         if name.contains('/') || matches!(name, "" | "." | "..") {
             return Err(io_error(doing, &path)(io::Error::from(io::ErrorKind::InvalidFilename)));
         }
-        let fd = calls::open(self.fd.as_fd(), name, flags | OFlags::NOFOLLOW);
-        Ok(File::from(fd.map_err(io_error(doing, &path))?))
+        match calls::open(self.fd.as_fd(), name, flags | OFlags::NOFOLLOW) {
+            Ok(fd) => Ok(File::from(fd)),
+            Err(Errno::LOOP) => Err(not_a_file(&path, "it is a link, and none is followed here")),
+            Err(Errno::NXIO) => Err(not_a_file(&path, "it is a socket or a device")),
+            Err(errno) => Err(io_error(doing, &path)(errno)),
+        }
     }
+}
+
+/// What stands at `path` can be no snapshot, whatever the disk does.
+fn not_a_file(path: &Path, why: &str) -> FileError {
+    FileError::Bad { path: path.to_owned(), part: Part::File, why: why.to_owned() }
 }
 
 /// The folder in which a path stands.

@@ -24,7 +24,8 @@ impl Chain {
     /// # Errors
     ///
     /// [`FileError::Bad`] when a chunk is damaged, [`FileError::Io`] when the image cannot be
-    /// written. Then there is no new file at `path`.
+    /// written. Then there is no new file at `path`, but for one case: when all went well and the
+    /// folder cannot be synced, the image is there, and may be gone after a power cut.
     pub fn export(&self, path: impl AsRef<Path>, progress: Progress<'_>) -> Result<(), FileError> {
         let path = path.as_ref();
         match path.metadata() {

@@ -67,11 +67,17 @@ impl TempFile {
         calls::sync(&self.file).map_err(io_error("sync", &self.path()))?;
         let temporary = self.name.as_deref().expect("a file is published once");
         match how {
-            Publish::New => self.dir.rename_new(temporary, name)?,
-            Publish::Replace => self.dir.rename_over(temporary, name)?,
+            Publish::New => {
+                self.dir.rename_new(temporary, name)?;
+                // From here a failure removes the file under its final name.
+                self.name = Some(name.to_owned());
+            }
+            Publish::Replace => {
+                self.dir.rename_over(temporary, name)?;
+                // What it replaced is gone, so it stays: it is whole, and without it there would be neither.
+                self.name = None;
+            }
         }
-        // From here a failure removes the file under its final name.
-        self.name = Some(name.to_owned());
         self.dir.sync()?;
         self.name = None;
         Ok(())

@@ -111,7 +111,13 @@ impl Restore {
         let mut target = Target { space: cluster.space(), links, done: 0 };
         target.begin(&restore)?;
         let cut_off = |reason: SnapshotError| SnapshotError::CutOff { reason: reason.to_string() };
-        target.write_all(&self.chain, progress).map_err(cut_off)?;
+        match target.write_all(&self.chain, progress) {
+            // The file could be read a moment ago, and nothing of it was sent yet.
+            Err(error @ SnapshotError::File(_)) if target.done == 0 => {
+                return Err(target.open_again(target.links.len(), &restore, error));
+            }
+            written => written.map_err(cut_off)?,
+        }
         let config_epoch = target.end(&restore).map_err(|error| cut_off(error.into()))?;
         let took_us = began.elapsed().as_micros() as u64;
         Ok(Restored { memory_bytes: target.done, config_epoch, took_us })
@@ -131,15 +137,15 @@ impl Target {
     fn begin(&mut self, restore: &RestoreBegin) -> Result<(), SnapshotError> {
         for closed in 0..self.links.len() {
             if let Err(error) = self.links[closed].call::<_, ()>(Kind::RestoreBegin, restore) {
-                return Err(self.open_again(closed, restore, error));
+                return Err(self.open_again(closed, restore, error.into()));
             }
         }
         Ok(())
     }
 
-    /// Takes the restore back at the first `closed` servers, because of `error` at the next one, where the end of
+    /// Takes the restore back at the first `closed` servers, because of `error`. At a server behind them the end of
     /// the connection takes it back if it has begun there.
-    fn open_again(&mut self, closed: usize, restore: &RestoreBegin, error: Error) -> SnapshotError {
+    fn open_again(&mut self, closed: usize, restore: &RestoreBegin, error: SnapshotError) -> SnapshotError {
         let abort = RestoreAbort { restore: restore.restore };
         let mut left_closed = None;
         for link in &mut self.links[..closed] {
@@ -148,7 +154,7 @@ impl Target {
             }
         }
         match left_closed {
-            None => error.into(),
+            None => error,
             Some(failure) => SnapshotError::CutOff { reason: format!("{error}; and {failure}") },
         }
     }

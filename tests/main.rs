@@ -31,6 +31,9 @@ mod layers;
 /// masters leave nothing that could be taken for a snapshot.
 mod damage;
 
+/// A fault at every single call of the master to its disk: no half file, no wrong word, no harm.
+mod sweep;
+
 /// A full or unwritable disk is reported, and the servers serve on.
 mod full;
 

@@ -288,7 +288,7 @@ impl AtomicAnswer {
     /// Reads the bytes of [`AtomicAnswer::emit`].
     pub fn parse(body: &[u8]) -> Result<AtomicAnswer, Malformed> {
         let mut fields = Fields(body);
-        let answer = AtomicAnswer { previous: fields.u64()?, applied: fields.padded_u8()? != 0 };
+        let answer = AtomicAnswer { previous: fields.u64()?, applied: fields.padded_bool()? };
         fields.end()?;
         Ok(answer)
     }
@@ -318,7 +318,7 @@ impl Cas16Answer {
     /// Reads the bytes of [`Cas16Answer::emit`].
     pub fn parse(body: &[u8]) -> Result<Cas16Answer, Malformed> {
         let mut fields = Fields(body);
-        let answer = Cas16Answer { previous: fields.u128()?, applied: fields.padded_u8()? != 0 };
+        let answer = Cas16Answer { previous: fields.u128()?, applied: fields.padded_bool()? };
         fields.end()?;
         Ok(answer)
     }
@@ -345,6 +345,15 @@ impl<'a> Fields<'a> {
     /// A byte in a field of eight, the rest zero.
     fn padded_u8(&mut self) -> Result<u8, Malformed> {
         u8::try_from(self.u64()?).map_err(|_| Malformed::Reserved)
+    }
+
+    /// 1 or 0 in a field of eight bytes.
+    fn padded_bool(&mut self) -> Result<bool, Malformed> {
+        match self.u64()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Malformed::Reserved),
+        }
     }
 
     fn length(&mut self, max: u64) -> Result<u64, Malformed> {

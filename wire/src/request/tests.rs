@@ -82,6 +82,14 @@ fn wrong_shapes_are_refused() {
     assert!(matches!(Ranges::parse(&claim), Err(Malformed::TooMany { .. })));
 }
 
+#[test]
+fn an_answer_is_yes_or_no() {
+    let (mut atomic, mut cas16) = ([0; AtomicAnswer::LEN], [0; Cas16Answer::LEN]);
+    (atomic[8], cas16[16]) = (2, 2);
+    assert_eq!(AtomicAnswer::parse(&atomic), Err(Malformed::Reserved));
+    assert_eq!(Cas16Answer::parse(&cas16), Err(Malformed::Reserved));
+}
+
 /// What neither the request nor the answer holds costs its sender nothing, and must not keep a server busy.
 #[test]
 fn a_batch_touches_no_more_than_one_request_may() {

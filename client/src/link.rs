@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mcomp_net::{CallError, Connection, Glance, Received, begin_frame};
 use mcomp_wire::control::{self, Welcome};
-use mcomp_wire::{Header, Kind, Status, flags};
+use mcomp_wire::{Header, Kind, Status, flags, limits};
 use uuid::Uuid;
 
 use crate::ask::Ask;
@@ -152,7 +152,7 @@ impl Link {
         match Status::from_wire(header.status) {
             Status::Ok if !is_error => Ok(received),
             status => {
-                let message = String::from_utf8_lossy(self.connection.body(&received)).into_owned();
+                let message = limits::sentence(self.connection.body(&received));
                 Err(CallError::Refused { status, message })
             }
         }

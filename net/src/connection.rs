@@ -297,7 +297,7 @@ impl Connection {
         match Status::from_wire(received.header.status) {
             Status::Ok => Ok(received),
             status => {
-                let message = String::from_utf8_lossy(self.inbox.body(&received)).into_owned();
+                let message = limits::sentence(self.inbox.body(&received));
                 Err(CallError::Refused { status, message })
             }
         }

@@ -53,6 +53,13 @@ pub fn cut_message(message: &str) -> &str {
     &message[..message.floor_char_boundary(MAX_MESSAGE)]
 }
 
+/// The sentence of an answer that says no. A peer that talks on is cut short. What is no text shows as U+FFFD, and
+/// so do control characters, with which it could drive the terminal that shows it.
+pub fn sentence(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_MESSAGE)]);
+    text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
+}
+
 const _: () = assert!(MAX_RANGES * 16 + 8 <= MAX_OVERHEAD);
 const _: () = assert!(MAX_BATCH * 32 <= MAX_OVERHEAD);
 // The items' own headers count as payload in the answer of a batch; see `Request::answer_len`.

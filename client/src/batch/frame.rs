@@ -151,7 +151,7 @@ impl Frame {
                         of_item.done_at = Some(self.server);
                     }
                 }
-                status => of_item.fail(peer.refused(status, String::from_utf8_lossy(answer.body).into_owned())),
+                status => of_item.fail(peer.refused(status, limits::sentence(answer.body))),
             }
             of_item.open -= 1;
         }

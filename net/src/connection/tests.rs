@@ -31,28 +31,52 @@ fn greet(listener: &Listener) -> Header {
     receive(&mut inbox, &mut stream).header
 }
 
+const TIMEOUTS: Timeouts = Timeouts { connect: Duration::from_secs(5), request: Duration::from_secs(5) };
+
+fn hello(features: u32) -> Hello {
+    Hello {
+        cluster: "demo".into(),
+        role: mcomp_wire::Role::Client,
+        server: 0,
+        k: 4096,
+        n: 1,
+        session: uuid::Uuid::nil(),
+        features,
+        auth: Vec::new(),
+    }
+}
+
 #[test]
 fn the_goodbye_is_a_request_as_agreed() {
     for features in [0, features::CHECKSUM] {
         let endpoint = Endpoint::Unix(format!("mcomp-net-goodbye.{features}.{}", std::process::id()));
         let listener = Listener::bind(&endpoint).unwrap();
-        let hello = Hello {
-            cluster: "demo".into(),
-            role: mcomp_wire::Role::Client,
-            server: 0,
-            k: 4096,
-            n: 1,
-            session: uuid::Uuid::nil(),
-            features,
-            auth: Vec::new(),
-        };
-        let timeouts = Timeouts { connect: Duration::from_secs(5), request: Duration::from_secs(5) };
         let goodbye = std::thread::scope(|scope| {
             let server = scope.spawn(|| greet(&listener));
-            Connection::open(&endpoint, &hello, timeouts, None).unwrap().close();
+            Connection::open(&endpoint, &hello(features), TIMEOUTS, None).unwrap().close();
             server.join().unwrap()
         });
         assert_eq!(goodbye.kind, Kind::Bye as u8);
         assert_eq!(goodbye.check_request(features == features::CHECKSUM), Ok(()), "{goodbye}");
     }
+}
+
+#[test]
+fn a_refusal_is_one_sentence_however_long_the_server_talks() {
+    let endpoint = Endpoint::Unix(format!("mcomp-net-talker.{}", std::process::id()));
+    let listener = Listener::bind(&endpoint).unwrap();
+    let refused = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut stream = listener.accept().unwrap();
+            let hello = receive(&mut Inbox::new(limits::MAX_HELLO), &mut stream);
+            let answer = Header { flags: flags::ANSWER, status: Status::Busy as u16, ..hello.header };
+            let mut body = vec![b'x'; limits::MAX_BODY];
+            body[..4].copy_from_slice(b"\x1b[2J");
+            stream.write_all(&[&answer.for_body(&body, false).emit()[..], &body].concat()).unwrap();
+        });
+        Connection::open(&endpoint, &hello(0), TIMEOUTS, None)
+    });
+    let Err(ConnectError::Refused { message, .. }) = refused else { panic!("{refused:?}") };
+    assert_eq!(message.chars().count(), limits::MAX_MESSAGE);
+    assert!(message.starts_with("\u{fffd}[2Jx"), "{message:?}");
 }

@@ -132,7 +132,8 @@ fn write_of(fields: &mut Fields) -> Result<Request, Failure> {
     Ok(Request::Write { addr, data })
 }
 
-/// The id of a line, to the letter: a number that no 64 bits hold would come back as another one.
+/// The id of a line, to the letter: a number that no 64 bits hold would come back as another one. Only carriage
+/// returns between its parts are left out, because some readers would find two lines in the answer.
 fn id_of(line: &[u8], id: &Value) -> Id {
     #[derive(Deserialize)]
     struct Written {
@@ -140,7 +141,11 @@ fn id_of(line: &[u8], id: &Value) -> Id {
     }
     let is_exact = id.is_null() || id.is_string() || id.is_u64() || id.is_i64();
     let written = if is_exact { None } else { serde_json::from_slice(line).ok() };
-    let written = written.map_or_else(|| to_raw_value(id), |Written { id }| Ok(id));
+    let written = match written {
+        Some(Written { id }) if id.get().contains('\r') => RawValue::from_string(id.get().replace('\r', "")),
+        Some(Written { id }) => Ok(id),
+        None => to_raw_value(id),
+    };
     written.expect("what was parsed can be written")
 }
 
@@ -204,6 +209,8 @@ mod tests {
         ] {
             assert_eq!(parse(&format!("{{\"id\":{id},\"op\":\"status\"}}")).0, id);
         }
+        // Python's text mode, for one, takes a carriage return for the end of a line.
+        assert_eq!(parse("{\"id\":[1.50,\r2],\"op\":\"status\"}").0, "[1.50,2]");
         let (id, refused) = parse(r#"{"id":7,"op":"frobnicate"}"#);
         assert_eq!(id, "7");
         assert!(refused.is_err());

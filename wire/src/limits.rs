@@ -62,6 +62,6 @@ pub fn sentence(body: &[u8]) -> String {
 
 const _: () = assert!(MAX_RANGES * 16 + 8 <= MAX_OVERHEAD);
 const _: () = assert!(MAX_BATCH * 32 <= MAX_OVERHEAD);
-// The items' own headers count as payload in the answer of a batch; see `Request::answer_len`.
-const _: () = assert!(MAX_BATCH_SENTENCES + MAX_MESSAGE <= MAX_OVERHEAD);
+// The items' own headers, of eight bytes each, are no payload in the answer of a batch; see `Batch::parse`.
+const _: () = assert!(MAX_BATCH * 8 + MAX_BATCH_SENTENCES + MAX_MESSAGE <= MAX_OVERHEAD);
 const _: () = assert!(MAX_BODY <= u32::MAX as usize);

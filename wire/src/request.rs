@@ -249,7 +249,8 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Bytes of the answer's body when it goes well.
+    /// Bytes of the answer's body when it goes well: at most [`limits::MAX_PAYLOAD`], and in a batch the headers of
+    /// the items beside it.
     pub fn answer_len(&self) -> u64 {
         match self {
             Request::Read { len, .. } => *len,

@@ -19,6 +19,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("snapshot", &["wire", "config", "shm", "net", "client"]),
     ("cli", &["wire", "config", "shm", "net", "server", "client", "snapshot"]),
     ("bench", &["wire", "config", "shm", "net", "client"]),
+    ("fuzz", &["wire", "config", "shm", "net", "snapshot"]),
 ];
 
 #[test]

@@ -15,7 +15,7 @@ mod stream;
 mod watchdog;
 
 pub use connection::{CallError, ConnectError, Connection, Greeting, Timeouts};
-pub use frame::{Finish, Inbox, Received, begin_frame, error_frame, finish_frame};
+pub use frame::{Around, Finish, Inbox, Received, begin_frame, error_frame, finish_frame};
 pub use listener::Listener;
 pub use local::{is_local, is_loopback, unix_name};
 pub use stream::{Endpoint, Glance, Spinning, Stream};

@@ -46,6 +46,8 @@ impl Exit {
     pub(crate) const LOCAL_IO: Exit = Exit(74);
     /// Fenced or busy: try again.
     pub(crate) const TRY_AGAIN: Exit = Exit(75);
+    /// It speaks another protocol or version.
+    pub(crate) const VERSION: Exit = Exit(76);
     /// Not permitted.
     pub(crate) const NOT_PERMITTED: Exit = Exit(77);
     /// The configuration is wrong.
@@ -227,6 +229,7 @@ fn of_shm(error: &ShmError) -> (Exit, &'static str) {
         ShmError::Full { .. } => (Exit::FULL, "full"),
         ShmError::Busy { .. } => (Exit::TRY_AGAIN, "busy"),
         ShmError::Foreign { .. } => (Exit::NOT_PERMITTED, "denied"),
+        ShmError::Layout { .. } => (Exit::VERSION, "version"),
         ShmError::Mismatch { .. } | ShmError::Spec(_) => (Exit::CONFIG, "config"),
         _ => (Exit::LOCAL_IO, "io"),
     }
@@ -269,6 +272,8 @@ mod tests {
         let path = std::path::PathBuf::from("/dev/shm/mcomp.demo.0");
         let busy = ShmError::Busy { path: path.clone(), pid: 7 };
         assert_eq!(verdict(StartError::Segment(busy)), (75, "busy", "fail"));
+        let layout = ShmError::Layout { path: path.clone(), found: 1, ours: 2 };
+        assert_eq!(verdict(StartError::Segment(layout)), (76, "version", "fail"));
         let foreign = ShmError::Foreign { path, owner: 0, ours: 1000 };
         assert_eq!(verdict(foreign), (77, "denied", "fail"));
     }

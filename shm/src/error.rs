@@ -52,7 +52,18 @@ pub enum ShmError {
         pid: u32,
     },
 
-    /// The segment is of another cluster, size, version or boot.
+    /// The segment was made by an mcomp whose layout this one does not know: nothing of it was changed.
+    #[error("{path} has layout version {found}, and this mcomp knows version {ours}: start the version of mcomp that made it, save the memory with `mcomp snapshot create`, stop that one, run `mcomp purge`, start this version and `mcomp restore` the snapshot", path = .path.display())]
+    Layout {
+        /// The segment's file.
+        path: PathBuf,
+        /// The version in the segment.
+        found: u32,
+        /// The version of this crate.
+        ours: u32,
+    },
+
+    /// The segment is of another cluster, size or boot.
     #[error("{path} has {what} {found}, and {expected} is expected: run `mcomp purge` to drop the old memory, or go back to the configuration that made it", path = .path.display())]
     Mismatch {
         /// The segment's file.

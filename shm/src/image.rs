@@ -69,15 +69,23 @@ impl Image {
     /// Compares everything that does not depend on the configuration: version, name, boot, sizes. What comes
     /// back is where the regions of this file certainly lie.
     pub(crate) fn verify(&self, path: &Path, file_bytes: u64, cluster: &str, id: u32) -> Result<Regions, ShmError> {
+        self.verify_layout(path)?;
         let boot_id = identity::boot_id()?;
-        same(path, "magic", self.u64_at(offset_of!(Header, magic)), MAGIC)?;
-        same(path, "layout version", self.u32_at(offset_of!(Header, layout)), LAYOUT_VERSION)?;
         same(path, "cluster name", self.cluster(), cluster.to_owned())?;
         same(path, "server id", self.id(), id)?;
         same(path, "block size", self.u32_at(offset_of!(Header, block_bytes)), BLOCK_BYTES as u32)?;
         let found = uuid::Uuid::from_bytes(self.bytes_at(offset_of!(Header, boot_id)));
         same(path, "boot id", found, uuid::Uuid::from_bytes(boot_id))?;
         self.verify_regions(path, file_bytes)
+    }
+
+    /// Compares the two fields that keep their place in every version: what this is, and in which version.
+    pub(crate) fn verify_layout(&self, path: &Path) -> Result<(), ShmError> {
+        same(path, "magic", self.u64_at(offset_of!(Header, magic)), MAGIC)?;
+        match self.u32_at(offset_of!(Header, layout)) {
+            LAYOUT_VERSION => Ok(()),
+            found => Err(ShmError::Layout { path: path.into(), found, ours: LAYOUT_VERSION }),
+        }
     }
 
     /// Compares the region directory with what k and the slots imply, and the file with its end.

@@ -18,7 +18,6 @@ use crate::map::{Access, Map};
 use crate::mutant::{self, Mutant};
 use crate::object::{Object, Open};
 use crate::preflight;
-use crate::purge::pid_of;
 use crate::segment::{Opened, Segment};
 use crate::slot::{self, Finished};
 
@@ -39,8 +38,8 @@ impl Segment {
     /// refused until it is wholly written.
     ///
     /// # Errors
-    /// [`ShmError::Spec`], [`ShmError::Full`] and [`ShmError::Mismatch`] are for the operator; [`ShmError::Busy`]
-    /// names the server that has it.
+    /// [`ShmError::Spec`], [`ShmError::Full`], [`ShmError::Layout`] and [`ShmError::Mismatch`] are for the operator;
+    /// [`ShmError::Busy`] names the server that has it, and says that this one could serve it.
     pub fn open(spec: &Spec) -> Result<(Segment, Opened), ShmError> {
         spec.check()?;
         let give_up = Instant::now() + LOCK_PATIENCE;
@@ -61,7 +60,7 @@ impl Segment {
 fn open_existing(spec: &Spec, object: Object, give_up: Instant) -> Result<Option<(Segment, Opened)>, ShmError> {
     if !object.lock()? {
         if Instant::now() >= give_up {
-            return Err(ShmError::Busy { pid: pid_of(&object), path: object.path });
+            return Err(held(spec, object)?);
         }
         std::thread::sleep(LOCK_LOOK_AGAIN);
         return Ok(None);
@@ -70,15 +69,41 @@ fn open_existing(spec: &Spec, object: Object, give_up: Instant) -> Result<Option
         return Ok(None);
     }
     let image = read_image(&object)?;
-    if image.is_unfinished() || image.state() == State::Retired {
+    if is_leftover(&image, &object)? {
         // Its creation or its removal was cut short. We hold the lock, so nobody is at it.
         object.unlink()?;
         return Ok(None);
     }
+    let regions = verify(spec, &image, &object)?;
+    take_over(object, regions).map(Some)
+}
+
+/// The error for a segment that another process serves. What could not be taken over from it anyway is told
+/// first, so that nobody asks a server to stop for a successor that cannot be one.
+fn held(spec: &Spec, object: Object) -> Result<ShmError, ShmError> {
+    let image = read_image(&object)?;
+    if !is_leftover(&image, &object)? {
+        verify(spec, &image, &object)?;
+    }
+    Ok(ShmError::Busy { pid: image.pid(), path: object.path })
+}
+
+/// Whether there is nothing in the file to serve. The state is believed of a known layout only: in another one the
+/// word may mean something else.
+fn is_leftover(image: &Image, object: &Object) -> Result<bool, ShmError> {
+    if image.is_unfinished() {
+        return Ok(true);
+    }
+    image.verify_layout(&object.path)?;
+    Ok(image.state() == State::Retired)
+}
+
+/// Compares every field that a server must agree on.
+fn verify(spec: &Spec, image: &Image, object: &Object) -> Result<Regions, ShmError> {
     let regions = image.verify(&object.path, object.file_bytes()?, &spec.cluster, spec.id)?;
     image::same(&object.path, "k", image.k_bytes(), spec.k_bytes)?;
     image::same(&object.path, "n", image.n(), spec.n)?;
-    take_over(object, regions).map(Some)
+    Ok(regions)
 }
 
 fn read_image(object: &Object) -> Result<Image, ShmError> {

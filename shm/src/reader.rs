@@ -71,6 +71,7 @@ impl Reader {
         if image.is_unfinished() {
             return Err(ShmError::Unfinished { path: object.path });
         }
+        image.verify_layout(&object.path)?;
         if !matches!(image.state(), State::Serving | State::Clean) {
             return Err(ShmError::Retired { path: object.path });
         }

@@ -1,5 +1,7 @@
 //! Segments of servers that are gone, that live, or that had another shape.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::process::{Output, Stdio};
 use std::time::Instant;
 
@@ -47,6 +49,32 @@ fn a_segment_of_another_shape_is_refused_and_kept() {
         assert!(said.contains("purge"), "another {what}: the way out is not in {said}");
     }
     cluster.start_server(0);
+    assert!(whole(&cluster.client()) == noise, "the refused starts have changed something");
+}
+
+/// The number at offset 8 of the header, as another version of mcomp would have written it.
+#[test]
+fn a_segment_of_another_layout_is_refused_with_the_way_out_and_kept() {
+    let (mut cluster, noise) = full_of_noise();
+    cluster.stop_server(0);
+    let file = File::options().write(true).open(segment(&cluster, 0)).expect("it is there");
+    let write_version = |version: u32| file.write_all_at(&version.to_le_bytes(), 8).expect("a number");
+    let config = cluster.config_path().to_str().expect("a plain path");
+    for version in [1, 3, 77] {
+        write_version(version);
+        let output = refused_start(&["server", "--id", "0", "--config", config]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(76), "{said}");
+        for part in
+            [&format!("layout version {version}, "), "`mcomp snapshot create`", "`mcomp purge`", "`mcomp restore`"]
+        {
+            assert!(said.contains(part), "{part:?} is not in {said}");
+        }
+        assert!(said.contains(&segment(&cluster, 0).display().to_string()), "{said}");
+    }
+    write_version(2);
+    let said = cluster.start_server_saying(0);
+    assert!(said.contains("taken over"), "{said}");
     assert!(whole(&cluster.client()) == noise, "the refused starts have changed something");
 }
 

@@ -170,7 +170,10 @@ fn one_server_at_a_time() {
     let _segment = scratch.segment(1);
     let second = Segment::open(&scratch.spec(1)).map(|_| ());
     assert!(matches!(second, Err(ShmError::Busy { pid, .. }) if pid == std::process::id()), "{second:?}");
-    // The second attempt has left no trace.
+    // What the second could not take over in any case is told first.
+    let other = Segment::open(&scratch.spec(2)).map(|_| ());
+    assert!(matches!(other, Err(ShmError::Mismatch { what: "k", .. })), "{other:?}");
+    // The attempts have left no trace.
     assert_eq!(Reader::open(&scratch.cluster, 0).unwrap().state(), State::Serving);
 }
 
@@ -186,6 +189,30 @@ fn another_configuration_is_refused_with_both_values() {
     assert!(message.contains("has n 1, and 3 is expected"), "{message}");
 }
 
+/// The state is one that would have the segment removed, were the layout known.
+#[test]
+fn another_layout_is_refused_with_the_way_out_and_kept() {
+    let scratch = Scratch::new();
+    drop(scratch.segment(2));
+    let store = |at: usize, word: u32| file(&scratch).write_all_at(&word.to_le_bytes(), at as u64).unwrap();
+    for (found, state) in [(1, State::CLEAN), (3, State::SERVING), (3, State::RETIRED)] {
+        store(offset_of!(Header, layout), found);
+        store(offset_of!(Header, state), state);
+        for error in [
+            Segment::open(&scratch.spec(2)).map(|_| ()).unwrap_err(),
+            Reader::open(&scratch.cluster, 0).map(|_| ()).unwrap_err(),
+        ] {
+            let message = error.to_string();
+            assert!(message.contains(&format!("layout version {found}, and this mcomp knows version 2")), "{message}");
+            let steps = ["snapshot create", "mcomp purge", "mcomp restore"].map(|step| message.find(step));
+            assert!(steps.is_sorted() && steps[0].is_some(), "the way out is not told in order: {message}");
+        }
+    }
+    store(offset_of!(Header, layout), 2);
+    store(offset_of!(Header, state), State::CLEAN);
+    assert!(matches!(scratch.reopen(2).1, Opened::TakenOver { clean: true, .. }));
+}
+
 /// Every field that is compared, damaged one by one; server and reader both refuse, and change nothing.
 #[test]
 fn a_damaged_header_is_refused() {
@@ -194,7 +221,6 @@ fn a_damaged_header_is_refused() {
     let directory = offset_of!(Header, directory);
     let fields = [
         (offset_of!(Header, magic), "magic"),
-        (offset_of!(Header, layout), "layout version"),
         (offset_of!(Header, cluster) + 1, "cluster name"),
         (offset_of!(Header, cluster), "cluster name"),
         (offset_of!(Header, id), "server id"),

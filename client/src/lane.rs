@@ -2,14 +2,15 @@
 //! travel on.
 //!
 //! What happens when a connection breaks is decided here. Requests in flight are sent again under
-//! their old numbers if that is safe: they do not modify, or the server still knows the session.
-//! Otherwise the lane fails, with an unknown outcome if a request that modifies was sent. Each wait
-//! for progress ends after the timeout of the options.
+//! their old numbers if that is safe: they do not modify, or the server still knows the session, or it
+//! has said in parting that it did not do them. Otherwise the lane fails, with an unknown outcome if a
+//! request that modifies was sent. Each wait for progress ends after the timeout of the options.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use mcomp_net::CallError;
+use mcomp_wire::Status;
 
 use crate::Error;
 use crate::ask::Ask;
@@ -37,6 +38,8 @@ pub(crate) struct Lane<'p, 'a, W> {
     /// The window was full: nothing is sent until half of it is empty, so that small requests leave
     /// many at a time.
     resting_above: Option<usize>,
+    /// Why nothing more can be sent on the present connection, whose answers may still come.
+    mute: Option<CallError>,
     failure: Option<Error>,
     /// A request that modifies was answered with success.
     effects: bool,
@@ -55,8 +58,10 @@ pub(crate) struct Lane<'p, 'a, W> {
 struct Flying<'a> {
     id: u64,
     ask: Ask<'a>,
-    /// Whether the server may have received all of it, on this connection or an earlier one.
+    /// Whether the server may have received all of it on the present connection.
     sent: bool,
+    /// Whether it may have done it on an earlier one.
+    may_be_done: bool,
 }
 
 impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
@@ -71,6 +76,7 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
             again: VecDeque::new(),
             window: Window::default(),
             resting_above: None,
+            mute: None,
             failure: None,
             effects: false,
             attempts: 0,
@@ -84,7 +90,7 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
     /// have received it.
     pub(crate) fn mending(lease: Lease<'p>, work: W, id: u64, ask: Ask<'a>, sent: bool, error: CallError) -> Self {
         let mut lane = Lane::new(lease, work);
-        lane.flight.push_back(Flying { id, ask, sent });
+        lane.flight.push_back(Flying { id, ask, sent, may_be_done: false });
         lane.mend(error);
         lane
     }
@@ -134,12 +140,12 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
         let ask = self.next.take()?;
         self.next = self.work.next();
         self.begun += 1;
-        Some(Flying { id: self.lease.next_id(), ask, sent: false })
+        Some(Flying { id: self.lease.next_id(), ask, sent: false, may_be_done: false })
     }
 
     /// Sends until the window is full or the turn is over.
     pub(crate) fn send_turn(&mut self) {
-        if self.resting_above.is_some_and(|half| self.flight.len() > half) {
+        if self.mute.is_some() || self.resting_above.is_some_and(|half| self.flight.len() > half) {
             return;
         }
         self.resting_above = None;
@@ -154,11 +160,20 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
             }
             turn += request;
             if let Err(error) = self.send_one(request, answer) {
-                return self.mend(error);
+                return self.fall_mute(error);
             }
         }
         if let Err(error) = self.lease.flush() {
-            self.mend(error);
+            self.fall_mute(error);
+        }
+    }
+
+    /// Goes on without sending. What arrived before the connection broke is still to be read: answers, and the
+    /// server's last word, which says that the rest was not done.
+    fn fall_mute(&mut self, error: CallError) {
+        match error {
+            CallError::Lost(_) => self.mute = Some(error),
+            error => self.mend(error),
         }
     }
 
@@ -176,18 +191,21 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
 
     /// Whether there is nothing to do but wait for an answer.
     pub(crate) fn must_wait(&self) -> bool {
-        !self.flight.is_empty() && (self.resting_above.is_some() || self.upcoming().is_none())
+        let has_sent_all = self.resting_above.is_some() || self.upcoming().is_none();
+        self.mute.is_some() || (!self.flight.is_empty() && has_sent_all)
     }
 
     /// Whether anything is left to be sent or awaited.
     pub(crate) fn is_open(&self) -> bool {
-        !self.flight.is_empty() || self.upcoming().is_some()
+        self.mute.is_some() || !self.flight.is_empty() || self.upcoming().is_some()
     }
 
     /// Waits for one answer and hands it on.
     pub(crate) fn take_one(&mut self, index: usize, sink: &mut impl Sink) {
         let deadline = self.deadline();
-        let Some(first) = self.flight.front() else { return };
+        let Some(first) = self.flight.front() else {
+            return self.mute.take().into_iter().for_each(|error| self.mend(error));
+        };
         match self.lease.receive_for(first.id, &first.ask, deadline, sink) {
             Ok(received) => {
                 let ask = self.landed();
@@ -198,7 +216,7 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
                     self.end_unread(error, ask.modifies);
                 }
             }
-            Err(CallError::Refused { status, message }) if !self.lease.is_broken() => {
+            Err(CallError::Refused { status, message }) if !self.lease.has_parted() => {
                 self.landed();
                 self.end_with(self.pool().peer().refused(status, message));
             }
@@ -243,8 +261,10 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
     fn mend(&mut self, error: CallError) {
         self.lease.break_off();
         self.window = Window::default();
-        self.resting_above = None;
-        while let Some(flying) = self.flight.pop_back() {
+        (self.resting_above, self.mute) = (None, None);
+        let was_left_undone = is_parting(&error);
+        while let Some(mut flying) = self.flight.pop_back() {
+            flying.may_be_done |= std::mem::take(&mut flying.sent) && !was_left_undone;
             self.again.push_front(flying);
         }
         if let Err(error) = self.reconnect(error) {
@@ -259,8 +279,8 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
 
     fn reconnect(&mut self, error: CallError) -> Result<(), Error> {
         let (pool, timeout) = (self.pool(), self.pool().timeout());
-        let at_stake = self.again.iter().any(|flying| flying.sent && flying.ask.modifies);
-        if !matches!(error, CallError::Lost(_)) {
+        let at_stake = self.again.iter().any(|flying| flying.may_be_done && flying.ask.modifies);
+        if !matches!(error, CallError::Lost(_)) && !is_parting(&error) {
             return Err(pool.peer().unanswered(error, at_stake, timeout));
         }
         let mut last = pool.peer().unanswered(error, at_stake, timeout);
@@ -284,6 +304,11 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
             last = if at_stake { pool.peer().unknown(error.to_string()) } else { error };
         }
     }
+}
+
+/// Whether it is the last word of a server that stops: nothing that it has not answered on the connection was done.
+fn is_parting(error: &CallError) -> bool {
+    matches!(error, CallError::Refused { status: Status::Stopping, .. })
 }
 
 /// Sleeps 10 to 100 ms, so that many clients do not come back at the same instant. Whether there is

@@ -25,6 +25,7 @@ const FRESH: Duration = Duration::from_millis(100);
 ///
 /// - Request ids rise within the session, across connections.
 /// - `unanswered` counts the frames sent on this connection whose answers have not been taken.
+/// - `broken` says that it is of no more use; `parted`, that the server has said its last word on it.
 #[derive(Debug)]
 pub(crate) struct Link {
     connection: Connection,
@@ -33,6 +34,7 @@ pub(crate) struct Link {
     outbox: Vec<u8>,
     unanswered: usize,
     broken: bool,
+    parted: bool,
     socket_timeout: Duration,
     idle_since: Instant,
 }
@@ -48,6 +50,7 @@ impl Link {
             outbox: Vec::new(),
             unanswered: 0,
             broken: false,
+            parted: false,
             socket_timeout: timeout,
             idle_since: Instant::now(),
         }
@@ -61,7 +64,8 @@ impl Link {
         let resumed = welcome.resumed && welcome.incarnation == known;
         self.connection = connection;
         self.outbox.clear();
-        (self.unanswered, self.broken, self.socket_timeout) = (0, false, timeout);
+        (self.unanswered, self.broken, self.parted) = (0, false, false);
+        self.socket_timeout = timeout;
         resumed
     }
 
@@ -148,6 +152,7 @@ impl Link {
             return Err(CallError::Answer(format!("expected {kind} {id}, got {header}")));
         }
         self.broken |= is_error;
+        self.parted |= is_error;
         self.unanswered -= 1;
         match Status::from_wire(header.status) {
             Status::Ok if !is_error => Ok(received),
@@ -193,6 +198,11 @@ impl Link {
     /// Whether the connection is of no more use.
     pub(crate) fn is_broken(&self) -> bool {
         self.broken
+    }
+
+    /// Whether the server has said its last word, about no request in particular.
+    pub(crate) fn has_parted(&self) -> bool {
+        self.parted
     }
 
     /// Makes sure that it is not used again.

@@ -11,7 +11,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mcomp_net::{Glance, Stream};
+use mcomp_net::Stream;
 use mcomp_shm::{ReadError, Reader};
 use mcomp_wire::Space;
 use rustix::time::{ClockId, clock_gettime};
@@ -90,7 +90,7 @@ impl Local {
             return false;
         }
         self.looked_at_ms.store(now, Ordering::Relaxed);
-        self.anchor.glance() == Glance::End
+        self.anchor.has_ended()
     }
 }
 

@@ -28,7 +28,7 @@ impl Peer {
             Status::Torn => Error::Torn { server, address, message },
             Status::WrongCluster => Error::WrongCluster { server, address, message },
             Status::Denied => Error::Denied { server, address, message },
-            Status::Unavailable => Error::Unavailable { server, address, reason: message },
+            Status::Unavailable | Status::Stopping => Error::Unavailable { server, address, reason: message },
             Status::Checksum => Error::Corrupt { server, address, message },
             Status::ResultLost => Error::Unknown { server, address, reason: message },
             // This library checks and splits before it sends, so the two sides disagree on the rules.

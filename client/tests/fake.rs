@@ -23,6 +23,8 @@ pub(crate) enum Act {
     CloseBefore,
     /// Do it, remember the answer, and close the connection.
     CloseAfter,
+    /// Say that the server stops and nothing else was done, and close the connection. The next one knows no session.
+    Part,
     /// Do it and never answer.
     Silence,
     /// Say no.
@@ -32,6 +34,9 @@ pub(crate) enum Act {
     /// Do it, and leave the answer's last byte out.
     Short,
 }
+
+/// Where a frame says its kind.
+const KIND_AT: usize = 5;
 
 type Script = Box<dyn FnMut(&Header) -> Act + Send>;
 
@@ -160,6 +165,10 @@ impl Shared {
             if std::io::Write::write_all(&mut stream, &answer).is_err() {
                 return;
             }
+            // Behind the last word nothing follows.
+            if answer.get(KIND_AT) == Some(&(Kind::Error as u8)) {
+                return stream.shutdown();
+            }
         }
     }
 
@@ -192,6 +201,11 @@ impl Shared {
         match act {
             Act::CloseBefore => return None,
             Act::Refuse(status) => return Some(refusal(header, status)),
+            Act::Part => {
+                self.incarnation.fetch_add(1, Ordering::Relaxed);
+                self.sessions.lock().clear();
+                return Some(refusal(Header::default(), Status::Stopping));
+            }
             _ => {}
         }
         let answer = known.unwrap_or_else(|| self.perform(&request));

@@ -50,6 +50,38 @@ fn a_write_cut_off_by_a_restart_is_unknown() {
 }
 
 #[test]
+fn what_a_stopping_server_left_undone_is_done_by_the_next_one() {
+    let fake = Fake::start(2048);
+    let cluster = fake.client();
+    for before in 0..20 {
+        fake.once(Act::Part);
+        assert_eq!(cluster.fetch_add(0, 1).unwrap(), before, "done once, by whoever answered");
+    }
+    let mut count = 0;
+    fake.script(move |_| {
+        count += 1;
+        if count % 5 == 3 { Act::Part } else { Act::Serve }
+    });
+    // Many requests are in flight at once, some answered and some not.
+    let data: Vec<u8> = (0..8u32 << 20).map(|at| (at >> 9) as u8).collect();
+    cluster.write_at(0, &data).unwrap();
+    assert_eq!(cluster.read_vec(0, data.len() as u64).unwrap(), data);
+}
+
+/// The last word is about one connection: what an earlier one has done is not taken back by it.
+#[test]
+fn a_last_word_does_not_settle_what_was_sent_before() {
+    let fake = Fake::start(1);
+    let cluster = fake.client();
+    assert_eq!(cluster.fetch_add(0, 1).unwrap(), 0);
+    let mut acts = [Act::CloseAfter, Act::Part].into_iter();
+    fake.script(move |_| acts.next().unwrap_or(Act::Serve));
+    let error = cluster.fetch_add(0, 1).unwrap_err();
+    assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+    assert_eq!(cluster.fetch_add(0, 0).unwrap(), 2);
+}
+
+#[test]
 fn an_idle_connection_notices_a_restart_before_it_sends() {
     let fake = Fake::start(1);
     let cluster = fake.client();

@@ -10,5 +10,7 @@ mod local;
 mod memory;
 /// A cluster of real servers inside the test process.
 mod real;
+/// Servers that stop in good order under load leave nobody in doubt.
+mod restarts;
 /// Many threads that share one cluster and its connections.
 mod sharing;

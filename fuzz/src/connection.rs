@@ -36,7 +36,7 @@ pub fn connection(data: &[u8]) {
     let speaker = SPEAKER.lock().unwrap_or_else(PoisonError::into_inner);
     speaker.said.send(stream).expect("the speaker lives as long as the process");
     let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
-    match Connection::open(&speaker.endpoint, &a_hello(), timeouts) {
+    match Connection::open(&speaker.endpoint, &a_hello(), timeouts, None) {
         Ok(connection) => converse(connection),
         Err(ConnectError::Refused { message, .. }) => check_sentence(&message),
         Err(_) => {}

@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -88,6 +89,12 @@ impl Stream {
         let _ = on!(self, socket => socket.shutdown(Shutdown::Write));
     }
 
+    /// Ends the other direction only: a thread that is blocked in reading wakes up, and what waits to be sent
+    /// still goes.
+    pub fn finish_reading(&self) {
+        let _ = on!(self, socket => socket.shutdown(Shutdown::Read));
+    }
+
     /// The longest that one read or write may block.
     pub fn set_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
         on!(self, socket => {
@@ -105,6 +112,15 @@ impl Stream {
             Err(Errno::AGAIN | Errno::INTR) => Glance::Nothing,
             Ok(_) | Err(_) => Glance::End,
         }
+    }
+
+    /// Whether the far side sends nothing more, whatever of it may still be unread; without waiting.
+    pub fn has_ended(&self) -> bool {
+        let asked = PollFlags::RDHUP;
+        let mut found = [on!(self, socket => PollFd::new(socket, asked))];
+        // Not waiting, it is never interrupted; an error says nothing about the peer.
+        poll(&mut found, Some(&Timespec::default())).is_ok()
+            && found[0].revents().intersects(asked | PollFlags::HUP | PollFlags::ERR)
     }
 
     /// Whether no other machine can be on the far side.
@@ -223,6 +239,28 @@ fn connect_unix(name: &str, timeout: Duration) -> io::Result<UnixStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_seen_behind_unread_bytes() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (near, mut far) = (Stream::Unix(near), Stream::Unix(far));
+        assert!(!near.has_ended());
+        far.write_all(b"last words").unwrap();
+        assert!(!near.has_ended() && near.glance() == Glance::Bytes);
+        far.finish_writing();
+        assert!(near.has_ended() && near.glance() == Glance::Bytes);
+    }
+
+    #[test]
+    fn who_reads_no_more_can_still_answer() {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (mut near, mut far) = (Stream::Unix(near), Stream::Unix(far));
+        near.finish_reading();
+        assert_eq!(near.read(&mut [0]).unwrap(), 0);
+        assert!(!far.has_ended());
+        near.write_all(b"x").unwrap();
+        assert_eq!(far.read(&mut [0]).unwrap(), 1);
+    }
 
     #[test]
     fn a_frozen_unix_listener_holds_nobody_for_ever() {

@@ -114,6 +114,13 @@ impl Watchdog {
         Ok(watch)
     }
 
+    /// Ends the reading of every watched connection: their threads wake up, and what they have to say is still sent.
+    pub fn finish_reading_all(&self) {
+        for watched in self.shared.watched.lock().values() {
+            watched.stream.finish_reading();
+        }
+    }
+
     /// Shuts down every watched connection: their threads wake up and end.
     pub fn shutdown_all(&self) {
         for watched in self.shared.watched.lock().values() {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use mcomp_net::auth::SEAL_LEN;
-use mcomp_net::{Finish, Inbox, Phase, Received, Spinning, Stream, Watch};
+use mcomp_net::{Finish, Glance, Inbox, Phase, Received, Spinning, Stream, Watch};
 use mcomp_wire::{FrameError, Header, Kind, Role, Status, limits};
 use uuid::Uuid;
 
@@ -30,6 +30,9 @@ mod handshake;
 /// How long a closed connection's last words may take to reach the peer.
 const LINGER: Duration = Duration::from_millis(200);
 
+/// How often a stopping server reads what a peer goes on sending.
+const PARTING_READS: usize = 64;
+
 /// Why a connection ends.
 #[derive(Debug)]
 enum End {
@@ -39,6 +42,8 @@ enum End {
     Socket(io::Error),
     /// The peer was told why; nothing more is read from it.
     Refused,
+    /// The server stops. Everything that was received is answered.
+    Stopping,
 }
 
 impl From<io::Error> for End {
@@ -99,6 +104,7 @@ impl Connection {
         match end {
             End::Peer => self.report(&io::ErrorKind::UnexpectedEof.into()),
             End::Refused => self.linger(),
+            End::Stopping => self.part(),
             End::Socket(error) => self.report(&error),
         }
     }
@@ -139,8 +145,12 @@ impl Connection {
         })
     }
 
-    /// Receives once, after making sure that the buffer may be as large as the frame needs.
+    /// Receives once, after making sure that the buffer may be as large as the frame needs. A server that stops
+    /// receives nothing more.
     fn receive(&mut self) -> Result<(), End> {
+        if self.shared.is_stopping() {
+            return Err(End::Stopping);
+        }
         let growth = self.inbox.growth();
         if growth > 0 && !self.share.grow_to(self.inbox.grown() + growth) {
             return Err(self.refuse_and_end(
@@ -150,6 +160,7 @@ impl Connection {
             ));
         }
         match self.inbox.fill(&mut Spinning::new(&mut self.stream, self.shared.spin))? {
+            0 if self.shared.is_stopping() => Err(End::Stopping),
             0 => Err(End::Peer),
             received => {
                 self.unproven_bytes = self.unproven_bytes.map(|bytes| bytes.saturating_add(received));
@@ -230,6 +241,26 @@ impl Connection {
         self.stream.finish_writing();
         let mut unread = [0; 4096];
         while Instant::now() < deadline && self.stream.read(&mut unread).is_ok_and(|count| count > 0) {}
+    }
+
+    /// Says that the server stops, behind the last answer: the client knows then that nothing else was done.
+    fn part(&mut self) {
+        self.out.make_room(limits::MAX_MESSAGE + SEAL_LEN);
+        let last_word = "this server is stopping: no request without an answer was done";
+        let (most, nobody) = (self.sentence_room(), Header { kind: Kind::Error as u8, ..Header::default() });
+        self.finish.refusal(&mut self.out.bytes, &nobody, Status::Stopping, last_word, most);
+        if self.flush().is_err() {
+            return;
+        }
+        self.stream.finish_writing();
+        // A socket closed with unread bytes may take the last word back. Its peer is not waited for: a restart
+        // would take as long.
+        let mut unread = [0; 4096];
+        for _ in 0..PARTING_READS {
+            if self.stream.glance() != Glance::Bytes || self.stream.read(&mut unread).is_err() {
+                return;
+            }
+        }
     }
 
     fn report(&self, error: &io::Error) {

@@ -26,7 +26,9 @@ use crate::oplog::OpLog;
 use crate::restore::Restores;
 use crate::session::Sessions;
 
-/// How long a stopping server waits for its connection threads.
+/// How long a stopping server leaves its peers to take the answers that they are owed.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// How long it waits for its connection threads after that.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Which server to be.
@@ -187,8 +189,9 @@ impl Server {
         self.shared.status()
     }
 
-    /// Stops: no new connections, open ones are closed, requests in progress are finished. The
-    /// segment stays, marked clean. False when a connection thread did not end in time.
+    /// Stops: no new connections, requests that were received are done and answered, and every client is told
+    /// that nothing else was. The segment stays, marked clean. False when a connection thread did not end in
+    /// time.
     pub fn stop(&mut self) -> bool {
         if self.shared.stopping.swap(true, Ordering::Relaxed) {
             return true;
@@ -196,8 +199,11 @@ impl Server {
         self.listeners.iter().for_each(|listener| listener.close());
         self.shared.resume.notify_all();
         self.shared.cuts.stop();
-        self.shared.watchdog.shutdown_all();
-        let drained = self.shared.connections.wait_until_none(STOP_PATIENCE);
+        self.shared.watchdog.finish_reading_all();
+        let drained = self.shared.connections.wait_until_none(LAST_ANSWERS) || {
+            self.shared.watchdog.shutdown_all();
+            self.shared.connections.wait_until_none(STOP_PATIENCE)
+        };
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so on stderr.
             let _ = thread.join();

@@ -18,7 +18,7 @@ use crate::harness::{Setup, mcomp, wait_until};
 use crate::raw::{Peer, hello, tcp};
 
 /// What a server may say to a request, with the exit code and the word that become of it.
-pub(crate) const STATUSES: [(Status, i32, &str); 17] = [
+pub(crate) const STATUSES: [(Status, i32, &str); 18] = [
     (Status::Malformed, 76, "protocol"),
     (Status::UnknownKind, 76, "protocol"),
     (Status::Version, 76, "protocol"),
@@ -33,6 +33,7 @@ pub(crate) const STATUSES: [(Status, i32, &str); 17] = [
     (Status::Denied, 77, "denied"),
     (Status::Full, 73, "full"),
     (Status::Unavailable, 69, "unavailable"),
+    (Status::Stopping, 69, "unavailable"),
     (Status::LocalIo, 74, "local_io"),
     (Status::ResultLost, 2, "unknown"),
     (Status::Internal, 70, "internal"),

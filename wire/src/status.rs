@@ -70,6 +70,8 @@ statuses! {
     BadData = 19 "bad_data",
     /// A bug on the server's side.
     Internal = 20 "internal",
+    /// The server's last word before it stops: no request of this connection without an answer was done.
+    Stopping = 21 "stopping",
 }
 
 impl std::fmt::Display for Status {

@@ -32,7 +32,8 @@ impl<'p> Lease<'p> {
             ConnectError::Unreachable { ref source, .. } if is_nobody(source) => {
                 Reopen::Nobody(self.pool.unreached(error))
             }
-            ConnectError::Unreachable { .. } | ConnectError::Refused { status: Status::Busy, .. } => {
+            ConnectError::Unreachable { .. }
+            | ConnectError::Refused { status: Status::Busy | Status::Stopping, .. } => {
                 Reopen::NotNow(self.pool.unreached(error))
             }
             error => Reopen::Never(self.pool.unreached(error)),

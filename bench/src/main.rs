@@ -11,6 +11,7 @@
 mod bench;
 mod case;
 mod idle;
+mod judge;
 mod machine;
 mod mcomp;
 mod measure;
@@ -26,6 +27,7 @@ mod report;
 mod result;
 mod scratch;
 mod script;
+mod servers;
 mod socket;
 mod sockets;
 mod start;

@@ -12,11 +12,12 @@ use rustix::thread::disable_transparent_huge_pages;
 
 use crate::bench::{Bench, System};
 use crate::case::{Group, size_word};
-use crate::mcomp::{self, Servers};
+use crate::mcomp;
 use crate::measure::{self, Sample};
 use crate::peer::Transport;
 use crate::placement::Placement;
 use crate::result::{CaseResult, Unit};
+use crate::servers::Servers;
 
 /// The name of the rows that the segment is compared with.
 pub(crate) const MEMCPY: &str = "memcpy";

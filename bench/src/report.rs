@@ -9,10 +9,11 @@ use anyhow::{Context, bail};
 use serde::Serialize;
 
 use crate::case::Group;
+use crate::judge::judge;
 use crate::machine::Machine;
 use crate::result::CaseResult;
 use crate::table;
-use crate::target::{self, Target};
+use crate::target::Target;
 
 /// Between these lines the file belongs to this program, and outside of them to people.
 const BEGIN: &str = "<!-- mcomp-bench begin: written by scripts/bench-peers -->";
@@ -38,7 +39,7 @@ impl Report {
             machine,
             rounds: settings.rounds,
             window_ms: settings.window.as_millis() as u64,
-            targets: target::judge(&bench.results),
+            targets: judge(&bench.results),
             notes: bench.notes,
             failures: bench.failures,
             results: bench.results,

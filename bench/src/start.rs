@@ -9,10 +9,11 @@ use anyhow::Context;
 
 use crate::bench::Bench;
 use crate::case::{Group, size_word};
-use crate::mcomp::{self, Servers};
+use crate::mcomp;
 use crate::measure::Sample;
 use crate::placement::Placement;
 use crate::result::{CaseResult, Row, Unit};
+use crate::servers::Servers;
 
 /// The row that the start is compared with: new memory of the same kind, written once.
 const FRESH_FILE: &str = "write to /dev/shm";

@@ -12,7 +12,7 @@ use mcomp_client::Cluster;
 
 use crate::bench::{Bench, System};
 use crate::case::Group;
-use crate::mcomp::{self, Servers};
+use crate::mcomp;
 use crate::measure::Sample;
 use crate::peer::{Op, Transport};
 use crate::placement::Placement;
@@ -20,6 +20,7 @@ use crate::process::Process;
 use crate::raw::{self, Raw};
 use crate::raw_server::head;
 use crate::result::{CaseResult, Row, Unit};
+use crate::servers::Servers;
 use crate::socket::{Address, Socket};
 use crate::usage;
 

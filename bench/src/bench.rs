@@ -79,6 +79,13 @@ impl Bench {
         self.settings.only.as_ref().is_none_or(|only| id.contains(only.as_str()))
     }
 
+    /// Keeps what was found, if that case is wanted: some cases can only be measured together.
+    pub(crate) fn keep(&mut self, found: CaseResult) {
+        if self.wants(&found.id) {
+            self.results.push(found);
+        }
+    }
+
     /// Whether a system is wanted.
     pub(crate) fn wants_system(&self, label: &str) -> bool {
         let asked = self.settings.system.as_ref();

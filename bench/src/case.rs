@@ -79,7 +79,7 @@ impl Group {
             Group::Bulk => "8 connections, large requests, one blocking thread each, free",
             Group::Segment => "Reads of the same machine's memory without a socket, one core",
             Group::Stream => "A sequential gigabyte over three servers, one client, free",
-            Group::Idle => "Private memory of the server for one idle connection",
+            Group::Idle => "Idle connections: private memory of the server for each, and how many it serves at a time",
             Group::Start => "From the start of a server's process until it serves",
         }
     }

@@ -1,5 +1,6 @@
 //! What mcomp is meant to reach. Targets are ratios inside one run.
 
+use crate::limits::MOST_CONNECTIONS;
 use crate::result::{CaseResult, Row};
 use crate::target::{Check, Limit, Target};
 
@@ -31,6 +32,7 @@ pub(crate) fn judge(results: &[CaseResult]) -> Vec<Target> {
             64.0,
         ),
         found.at_most("an idle connection: at most 32 KiB of the server", "idle/1000", "mcomp TCP", 32.0),
+        found.served(),
         found.start(),
         found.start_is_linear(),
     ]
@@ -140,6 +142,16 @@ impl Found<'_> {
         let row = self.row(id, system);
         let check = row.map(|row| Check { what: id.to_owned(), found: row.median, limit: Limit::AtMost(limit) });
         Target { goal: goal.to_owned(), checks: check.into_iter().collect() }
+    }
+
+    fn served(&self) -> Target {
+        let id = format!("idle/{MOST_CONNECTIONS}-served");
+        let check = self.row(&id, "mcomp TCP").zip(self.row(&id, "raw TCP")).map(|(ours, raw)| {
+            let remark = ours.remark.as_ref().map_or_else(String::new, |remark| format!(" ({remark})"));
+            Check { what: format!("served{remark}"), found: ours.median, limit: Limit::AtLeast(raw.median) }
+        });
+        let goal = format!("{MOST_CONNECTIONS} connections at a time: as many served as limits allow a bare server");
+        Target { goal, checks: check.into_iter().collect() }
     }
 
     fn start(&self) -> Target {

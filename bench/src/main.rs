@@ -12,6 +12,7 @@ mod bench;
 mod case;
 mod idle;
 mod judge;
+mod limits;
 mod machine;
 mod mcomp;
 mod measure;
@@ -46,7 +47,6 @@ use bench::{Bench, Settings};
 use clap::{Args, Parser, Subcommand};
 use machine::Machine;
 use report::Report;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket::Address;
 
 /// Measures mcomp beside the raw limits of this machine and its peers
@@ -146,7 +146,7 @@ fn main() -> ExitCode {
 }
 
 fn peers(args: &PeersArgs) -> anyhow::Result<ExitCode> {
-    raise_open_files();
+    limits::raise_open_files();
     let mut bench = Bench::new(args.settings())?;
     let machine = Machine::found(bench.cores.count());
     // The client's memory is measured first, while this process is small.
@@ -179,11 +179,4 @@ fn peers(args: &PeersArgs) -> anyhow::Result<ExitCode> {
 fn loopback_address(text: &str) -> Result<SocketAddr, String> {
     let address: SocketAddr = text.parse().map_err(|error| format!("{error}: an address is 127.x.y.z:port"))?;
     if address.ip().is_loopback() { Ok(address) } else { Err(format!("{address} is not a loopback address")) }
-}
-
-/// The idle connections need more than the usual soft limit, here and in the servers, which inherit it.
-fn raise_open_files() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    // If it cannot be raised, the case that needs it fails and says so.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }

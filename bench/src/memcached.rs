@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context;
 
+use crate::limits;
 use crate::peer::{Conn, Op, Peer, Transport, Work};
 use crate::process::Process;
 use crate::scratch::Scratch;
@@ -36,8 +37,10 @@ impl Memcached {
         mut args: Vec<String>,
         address: Address,
     ) -> anyhow::Result<Box<dyn Peer>> {
+        // It does not start when it may not open so many files, and has a few of its own.
+        let connections = limits::open_files().saturating_sub(128).clamp(1, limits::ADMITTED_CONNECTIONS as u64);
         // Room for a value of 1 MiB and its key, and for the widest case.
-        args.extend(["-I", "2m", "-m", "256", "-c", "4096"].map(str::to_owned));
+        args.extend(["-I", "2m", "-m", "256", "-c", &connections.to_string()].map(str::to_owned));
         if rustix::process::geteuid().is_root() {
             // It refuses to run as root unless told who it is.
             args.extend(["-u", "root"].map(str::to_owned));

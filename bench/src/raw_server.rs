@@ -46,16 +46,21 @@ pub(crate) fn run(addresses: &[Address], buffer_bytes: Option<usize>) -> anyhow:
         .into_iter()
         .map(|listening| {
             let answer = Arc::clone(&answer);
-            thread::spawn(move || accept(&listening, buffer_bytes, &answer))
+            thread::spawn(move || accept(listening, buffer_bytes, &answer))
         })
         .collect();
     for acceptor in acceptors {
-        acceptor.join().map_err(|_| anyhow::anyhow!("an accepting thread panicked"))??;
+        let ended = acceptor.join().map_err(|_| anyhow::anyhow!("an accepting thread panicked"))?;
+        // Out of descriptors or threads: who is connected is served on, and who comes is refused.
+        eprintln!("accepts no more: {:?}", ended.err());
     }
-    Ok(())
+    loop {
+        thread::park();
+    }
 }
 
-fn accept(listening: &Listening, buffer_bytes: Option<usize>, answer: &Arc<[u8]>) -> io::Result<()> {
+/// Accepts until that fails. The socket is closed then.
+fn accept(listening: Listening, buffer_bytes: Option<usize>, answer: &Arc<[u8]>) -> io::Result<()> {
     loop {
         let socket = listening.accept(buffer_bytes)?;
         let answer = Arc::clone(answer);

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use anyhow::Context;
 
+use crate::limits::ADMITTED_CONNECTIONS;
 use crate::peer::{Conn, Op, Peer, Transport, Work};
 use crate::process::Process;
 use crate::scratch::Scratch;
@@ -40,6 +41,8 @@ impl Redis {
             ("--unixsocket", path.to_string_lossy().into_owned()),
             ("--save", String::new()),
             ("--appendonly", "no".to_owned()),
+            // It takes fewer by itself where it may not open so many files.
+            ("--maxclients", ADMITTED_CONNECTIONS.to_string()),
             ("--dir", scratch.folder().to_string_lossy().into_owned()),
         ];
         let args: Vec<String> = args.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();

@@ -23,6 +23,8 @@ pub(crate) enum Unit {
     Mebibytes,
     #[serde(rename = "ms")]
     Milliseconds,
+    #[serde(rename = "connections")]
+    Connections,
 }
 
 impl Unit {
@@ -36,6 +38,7 @@ impl Unit {
             Unit::Kibibytes => "KiB",
             Unit::Mebibytes => "MiB",
             Unit::Milliseconds => "ms",
+            Unit::Connections => "connections",
         }
     }
 }
@@ -66,6 +69,8 @@ pub(crate) struct Row {
     /// The row that it is compared with, and its value over that row's.
     pub(crate) baseline: Option<String>,
     pub(crate) ratio: Option<f64>,
+    /// Why the value is less than was asked for.
+    pub(crate) remark: Option<String>,
 }
 
 impl Row {
@@ -85,6 +90,7 @@ impl Row {
             server_us: optional(|sample| sample.server_us),
             baseline: None,
             ratio: None,
+            remark: None,
         }
     }
 }

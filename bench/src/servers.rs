@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, bail};
 use mcomp_client::{Cluster, Options, Space};
 
+use crate::limits::ADMITTED_CONNECTIONS;
 use crate::peer::Transport;
 use crate::process::Process;
 use crate::scratch::Scratch;
@@ -42,7 +43,7 @@ impl Servers {
             write!(text, "[[server]]\naddress = \"{address}\"\n")?;
             addresses.push(address);
         }
-        text.push_str("[snapshot]\nevery = \"off\"\n");
+        write!(text, "[snapshot]\nevery = \"off\"\n[limits]\nmax_connections = {ADMITTED_CONNECTIONS}\n")?;
         let config = scratch.path(&format!("{cluster}.cfg"));
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let space = Space::new(k_bytes, n).context("the address space does not fit into 64 bits")?;

@@ -33,7 +33,10 @@ pub(crate) fn wide(results: &[&CaseResult]) -> Grid {
 }
 
 fn cell_of(row: &Row) -> String {
-    let median = number(row.median);
+    let mut median = number(row.median);
+    if row.remark.is_some() {
+        median.push_str(" (see below)");
+    }
     match (row.ratio, &row.baseline) {
         (Some(ratio), Some(baseline)) if *baseline != row.system => format!("{median} ({ratio:.2}x)"),
         _ => median,
@@ -48,10 +51,11 @@ pub(crate) fn long(results: &[&CaseResult]) -> Grid {
         for row in &result.rows {
             let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
             let ratio = row.ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+            let remark = row.remark.as_ref().map_or_else(String::new, |remark| format!(" ({remark})"));
             grid.push(vec![
                 result.title.clone(),
                 row.system.clone(),
-                with_unit(row.median, result.unit),
+                with_unit(row.median, result.unit) + &remark,
                 format!("{} .. {}", number(row.min), number(row.max)),
                 optional(row.p99_us),
                 ratio,

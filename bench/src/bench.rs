@@ -1,8 +1,9 @@
 //! One run: its settings, its scratch folder, what it has found so far.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -26,6 +27,8 @@ pub(crate) struct Settings {
     pub(crate) system: Option<String>,
     /// Bytes of the large cases; less when /dev/shm has not four times as much free.
     pub(crate) large_bytes: u64,
+    /// Bytes of memory that are saved, under the same condition.
+    pub(crate) saved_bytes: u64,
 }
 
 /// A system's name, and how it is measured for so long.
@@ -53,9 +56,10 @@ impl Bench {
             signal_hook::flag::register(signal, Arc::clone(&asked_to_stop)).context("cannot catch signals")?;
         }
         let mut notes = Vec::new();
-        let free = free_shared_memory()?;
+        let free = free_bytes(Path::new("/dev/shm"))?;
         if settings.large_bytes > free / 4 {
             settings.large_bytes = (free / 4) >> 20 << 20;
+            settings.saved_bytes = settings.saved_bytes.min(settings.large_bytes);
             notes.push(format!(
                 "/dev/shm has {} MiB free: the large cases use {} MiB",
                 free >> 20,
@@ -117,6 +121,27 @@ impl Bench {
         Ok(measured.into_iter().map(|(name, _, samples)| Row::of(name, &samples)).collect())
     }
 
+    /// Does a round as often as was asked for, at least once, and begins no other when they have taken
+    /// longer than `patience` together.
+    pub(crate) fn repeat(
+        &mut self,
+        id: &str,
+        patience: Duration,
+        mut round: impl FnMut(&mut Bench) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        eprintln!("{id}");
+        let (start, wanted) = (Instant::now(), self.settings.rounds);
+        for done in 0..wanted {
+            if done > 0 && start.elapsed() > patience {
+                self.notes.push(format!("{id}: {done} of {wanted} rounds, because they take long here"));
+                break;
+            }
+            self.check_asked()?;
+            round(self)?;
+        }
+        Ok(())
+    }
+
     /// Starts every system that is there and wanted, where servers belong, and moves this thread to
     /// where clients belong.
     pub(crate) fn start_peers(&mut self, placement: Placement) -> anyhow::Result<Vec<Box<dyn Peer>>> {
@@ -140,8 +165,9 @@ impl Bench {
     }
 }
 
-/// Bytes that /dev/shm can still give.
-fn free_shared_memory() -> anyhow::Result<u64> {
-    let stat = rustix::fs::statvfs("/dev/shm").context("cannot ask /dev/shm for its free bytes")?;
+/// Bytes that the file system of `path` can still give.
+pub(crate) fn free_bytes(path: &Path) -> anyhow::Result<u64> {
+    let stat =
+        rustix::fs::statvfs(path).with_context(|| format!("cannot ask {} for its free bytes", path.display()))?;
     Ok(stat.f_bavail * stat.f_frsize)
 }

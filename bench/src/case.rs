@@ -32,11 +32,17 @@ pub(crate) enum Group {
     Idle,
     /// From the start of a process to its first answer.
     Start,
+    /// All of the memory into a file, and back.
+    Snapshot,
+    /// Only what has changed into a file.
+    Incremental,
+    /// What writers notice of a snapshot.
+    Writers,
 }
 
 impl Group {
     /// In the order of the tables.
-    pub(crate) const ALL: [Group; 11] = [
+    pub(crate) const ALL: [Group; 14] = [
         Group::Trip,
         Group::Placed,
         Group::Atomic,
@@ -48,6 +54,9 @@ impl Group {
         Group::Stream,
         Group::Idle,
         Group::Start,
+        Group::Snapshot,
+        Group::Incremental,
+        Group::Writers,
     ];
 
     /// The first part of the names of its cases.
@@ -64,6 +73,9 @@ impl Group {
             Group::Stream => "stream",
             Group::Idle => "idle",
             Group::Start => "start",
+            Group::Snapshot => "snapshot",
+            Group::Incremental => "incremental",
+            Group::Writers => "writers",
         }
     }
 
@@ -81,6 +93,11 @@ impl Group {
             Group::Stream => "A sequential gigabyte over three servers, one client, free",
             Group::Idle => "Idle connections: private memory of the server for each, and how many it serves at a time",
             Group::Start => "From the start of a server's process until it serves",
+            Group::Snapshot => "All of the memory into a file and back, three servers full of noise, free",
+            Group::Incremental => {
+                "Incremental snapshots of the same memory, by the blocks that changed: in runs of a MiB, or single"
+            }
+            Group::Writers => "What a full snapshot of the same memory costs its writers, one client over TCP",
         }
     }
 }

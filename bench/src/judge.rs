@@ -1,7 +1,9 @@
 //! What mcomp is meant to reach. Targets are ratios inside one run.
 
 use crate::limits::MOST_CONNECTIONS;
+use crate::mcomp;
 use crate::result::{CaseResult, Row};
+use crate::snapshot::COPY;
 use crate::target::{Check, Limit, Target};
 
 /// All targets that this harness can judge.
@@ -35,6 +37,12 @@ pub(crate) fn judge(results: &[CaseResult]) -> Vec<Target> {
         found.served(),
         found.start(),
         found.start_is_linear(),
+        found.over_copy("snapshot/save", "a full snapshot: at least 0.7 x the speed of a plain copy with fsync"),
+        found.over_copy("snapshot/restore", "a restore: at least 0.7 x the speed of a plain copy back"),
+        found.over_redis(),
+        found.incremental(),
+        found.tail_of_writers(),
+        found.hold(),
     ]
 }
 
@@ -164,6 +172,49 @@ impl Found<'_> {
             goal: "start of a server: no more than writing k bytes of fresh memory".to_owned(),
             checks: checks.collect(),
         }
+    }
+
+    fn over_copy(&self, id: &str, goal: &str) -> Target {
+        let pair = self.row(id, mcomp::NAME).zip(self.row(id, COPY));
+        let check = pair.map(|(ours, copy)| {
+            let what = format!("speed over a copy, {id}");
+            Check { what, found: copy.median / ours.median, limit: Limit::AtLeast(0.7) }
+        });
+        Target { goal: goal.to_owned(), checks: check.into_iter().collect() }
+    }
+
+    fn over_redis(&self) -> Target {
+        let checks = self.cases("snapshot/");
+        let checks = checks.filter_map(|result| self.ratio(result, mcomp::NAME, "Redis", Limit::AtMost(0.5)));
+        Target { goal: "snapshot and restore: at most 0.5 x the time of Redis".to_owned(), checks: checks.collect() }
+    }
+
+    fn incremental(&self) -> Target {
+        let rows = self.cases("incremental/time").flat_map(|result| &result.rows);
+        let checks = rows.filter(|row| row.baseline.as_ref() != Some(&row.system)).filter_map(|row| {
+            Some(Check { what: format!("{} changed", row.system), found: row.ratio?, limit: Limit::Shown })
+        });
+        let goal = "time of an incremental snapshot over a full one, by the blocks that changed";
+        Target { goal: goal.to_owned(), checks: checks.collect() }
+    }
+
+    fn tail_of_writers(&self) -> Target {
+        let row = self.row("writers/set-64B-p99", "during a full snapshot");
+        let check = row.and_then(|row| {
+            let what = "p99 of 64 B over that without a snapshot".to_owned();
+            Some(Check { what, found: row.ratio?, limit: Limit::AtMost(3.0) })
+        });
+        let goal = "p99 of a writer while a full snapshot runs: at most 3 x without";
+        Target { goal: goal.to_owned(), checks: check.into_iter().collect() }
+    }
+
+    fn hold(&self) -> Target {
+        let row = self.row("writers/hold", "hold of the cut");
+        let check = row.and_then(|row| {
+            Some(Check { what: "hold over a write of 8 B".to_owned(), found: row.ratio?, limit: Limit::Shown })
+        });
+        let goal = "for how long a cut holds answers back, in round trips";
+        Target { goal: goal.to_owned(), checks: check.into_iter().collect() }
     }
 
     fn start_is_linear(&self) -> Target {

@@ -4,9 +4,9 @@
 //! disturbs the machine disturbs all of them. Absolute figures of a shared machine are noise; ratios
 //! inside one run are not. Peers are measured when they are on the PATH.
 //!
-//! It starts every server itself, on loopback addresses of its own, and ends and removes all of them.
-//! It does not judge snapshots, does not speak to other machines, and changes nothing that it has not
-//! made; running clusters are not touched.
+//! It starts every server itself, on loopback addresses of its own, and ends and removes all of them,
+//! also when it fails or is interrupted. It does not speak to other machines, and changes nothing that
+//! it has not made; running clusters are not touched.
 
 mod bench;
 mod case;
@@ -29,6 +29,7 @@ mod result;
 mod scratch;
 mod script;
 mod servers;
+mod snapshot;
 mod socket;
 mod sockets;
 mod start;
@@ -97,7 +98,7 @@ struct PeersArgs {
     /// How long each time, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 250, value_parser = clap::value_parser!(u64).range(1..=600_000))]
     window_ms: u64,
-    /// A look in a minute or two: 3 rounds of 50 ms, and a quarter of the memory
+    /// A look in a minute or two: 3 rounds of 50 ms, and less memory
     #[arg(long, conflicts_with_all = ["rounds", "window_ms"])]
     quick: bool,
     /// Only cases whose name contains this, such as trip/get-8B
@@ -123,6 +124,7 @@ impl PeersArgs {
             only: self.only.clone(),
             system: self.system.clone(),
             large_bytes: if self.quick { 256 << 20 } else { 1 << 30 },
+            saved_bytes: if self.quick { 128 << 20 } else { 1 << 30 },
         }
     }
 }
@@ -155,7 +157,8 @@ fn peers(args: &PeersArgs) -> anyhow::Result<ExitCode> {
     memory::run(&mut bench)?;
     idle::run(&mut bench)?;
     start::run(&mut bench)?;
-    if bench.results.is_empty() {
+    snapshot::run(&mut bench)?;
+    if bench.results.is_empty() && bench.failures.is_empty() {
         let groups = case::Group::ALL.map(case::Group::word).join("/, ");
         anyhow::bail!(
             "no case contains {:?}: they begin with {groups}/, and a run prints their names",

@@ -26,23 +26,40 @@ pub(crate) struct Sample {
 
 /// Round trips of one connection, one after the other: the median in microseconds.
 pub(crate) fn trips(conn: &mut dyn Conn, server: u32, window: Duration) -> anyhow::Result<Sample> {
-    let mut histogram = Histogram::<u64>::new_with_bounds(1, SLOWEST_NS, 3)?;
     let before_ns = usage::cpu_ns(server)?;
-    let start = Instant::now();
-    let mut last = start;
-    while last - start < window {
-        conn.run()?;
-        let now = Instant::now();
-        histogram.saturating_record((now - last).as_nanos() as u64);
-        last = now;
-    }
+    let trips = Trips::run(conn, |elapsed| elapsed < window)?;
     let used_ns = usage::cpu_ns(server)? - before_ns;
-    let quantile_us = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e3;
     Ok(Sample {
-        value: quantile_us(0.5),
-        p99_us: Some(quantile_us(0.99)),
-        server_us: Some(used_ns as f64 / 1e3 / histogram.len() as f64),
+        value: trips.quantile_us(0.5),
+        p99_us: Some(trips.quantile_us(0.99)),
+        server_us: Some(used_ns as f64 / 1e3 / trips.0.len() as f64),
     })
+}
+
+/// How long round trips took.
+#[derive(Debug)]
+pub(crate) struct Trips(Histogram<u64>);
+
+impl Trips {
+    /// Round trips of one connection, one after the other, for as long as `go_on` likes: it is told how
+    /// long it has been.
+    pub(crate) fn run(conn: &mut dyn Conn, go_on: impl Fn(Duration) -> bool) -> anyhow::Result<Trips> {
+        let mut histogram = Histogram::new_with_bounds(1, SLOWEST_NS, 3)?;
+        let start = Instant::now();
+        let mut last = start;
+        while go_on(last - start) {
+            conn.run()?;
+            let now = Instant::now();
+            histogram.saturating_record((now - last).as_nanos() as u64);
+            last = now;
+        }
+        Ok(Trips(histogram))
+    }
+
+    /// The time that such a part of them took at most.
+    pub(crate) fn quantile_us(&self, quantile: f64) -> f64 {
+        self.0.value_at_quantile(quantile) as f64 / 1e3
+    }
 }
 
 /// What connections do side by side, one thread each: thousand operations a second. A call of a

@@ -70,7 +70,7 @@ pub(crate) fn run(bench: &mut Bench) -> anyhow::Result<()> {
 
 fn copy(memory: &[u8], heat: Heat, window: Duration) -> anyhow::Result<Sample> {
     let mut buffer = vec![0; heat.size_bytes];
-    let mut places = Places::new(heat, memory.len());
+    let mut places = Places::of(heat, memory.len());
     measure::mean_ns(window, || {
         let at = places.next();
         black_box(&mut buffer).copy_from_slice(&memory[at..at + heat.size_bytes]);
@@ -80,7 +80,7 @@ fn copy(memory: &[u8], heat: Heat, window: Duration) -> anyhow::Result<Sample> {
 
 fn read(cluster: &Cluster, heat: Heat, window: Duration) -> anyhow::Result<Sample> {
     let mut buffer = vec![0; heat.size_bytes];
-    let mut places = Places::new(heat, cluster.size() as usize);
+    let mut places = Places::of(heat, cluster.size() as usize);
     measure::mean_ns(window, || Ok(cluster.read_at(places.next() as u64, black_box(&mut buffer))?))
 }
 
@@ -100,19 +100,24 @@ impl Heat {
 
 /// Where to read next: a generator that costs a nanosecond, the same for both rows.
 #[derive(Debug)]
-struct Places {
+pub(crate) struct Places {
     state: u64,
     slots: u64,
     size_bytes: usize,
 }
 
 impl Places {
-    fn new(heat: Heat, memory_bytes: usize) -> Places {
-        let slots = if heat.is_hot { 1 } else { memory_bytes / heat.size_bytes };
-        Places { state: 0x9e37_79b9_7f4a_7c15, slots: slots as u64, size_bytes: heat.size_bytes }
+    /// Places of so many bytes, side by side, all over the memory.
+    pub(crate) fn new(size_bytes: usize, memory_bytes: usize) -> Places {
+        Places { state: 0x9e37_79b9_7f4a_7c15, slots: (memory_bytes / size_bytes) as u64, size_bytes }
     }
 
-    fn next(&mut self) -> usize {
+    fn of(heat: Heat, memory_bytes: usize) -> Places {
+        Places::new(heat.size_bytes, if heat.is_hot { heat.size_bytes } else { memory_bytes })
+    }
+
+    /// The next one.
+    pub(crate) fn next(&mut self) -> usize {
         self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         // The upper bits of the state, scaled to the number of slots.
         let slot = ((self.state >> 32) * self.slots) >> 32;
@@ -127,13 +132,13 @@ mod tests {
     #[test]
     fn places_lie_inside_and_all_over() {
         let heat = Heat { size_bytes: 4096, is_hot: false };
-        let mut places = Places::new(heat, 1 << 20);
+        let mut places = Places::of(heat, 1 << 20);
         let mut seen = vec![false; 256];
         for _ in 0..10_000 {
             seen[places.next() / 4096] = true;
         }
         assert!(seen.iter().all(|seen| *seen));
-        let hot = &mut Places::new(Heat { is_hot: true, ..heat }, 1 << 20);
+        let hot = &mut Places::of(Heat { is_hot: true, ..heat }, 1 << 20);
         assert!((0..100).all(|_| hot.next() == 0));
     }
 }

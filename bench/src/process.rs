@@ -71,6 +71,35 @@ impl Process {
         Ok(process)
     }
 
+    /// Runs a program to its end, and gives what it wrote to stdout. An error of `check`, which is asked
+    /// all the time, ends it before.
+    pub(crate) fn run(
+        scratch: &Scratch,
+        name: &str,
+        program: &Path,
+        args: &[String],
+        check: impl Fn() -> anyhow::Result<()>,
+    ) -> anyhow::Result<String> {
+        let name = scratch.unique(name);
+        let (log, answer) = (scratch.path(&format!("{name}.log")), scratch.path(&format!("{name}.out")));
+        let create = |path: &Path| File::create(path).with_context(|| format!("cannot write {}", path.display()));
+        let mut command = tethered(program, args)?;
+        command.stdout(create(&answer)?).stderr(create(&log)?);
+        let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
+        let mut process = Process { child, name, log };
+        let status = loop {
+            if let Some(status) = process.child.try_wait()? {
+                break status;
+            }
+            check()?;
+            thread::sleep(LOOK_EVERY);
+        };
+        if !status.success() {
+            bail!("`{} {}` failed ({status}); it said:\n{}", program.display(), args.join(" "), process.said());
+        }
+        std::fs::read_to_string(&answer).with_context(|| format!("cannot read {}", answer.display()))
+    }
+
     /// The process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
@@ -96,7 +125,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has not been waited for, so the pid is still its own; a zombie needs no signal.
+        // What was waited for has no pid any more that a signal could go to.
+        if !matches!(self.child.try_wait(), Ok(None)) {
+            return;
+        }
         if let Some(pid) = Pid::from_raw(self.child.id().cast_signed()) {
             let _ = kill_process(pid, Signal::TERM);
         }

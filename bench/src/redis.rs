@@ -126,10 +126,13 @@ fn make_big_value(address: &Address) -> anyhow::Result<()> {
 }
 
 /// A command in the protocol of Redis.
-fn resp(words: &[&str]) -> Vec<u8> {
+pub(crate) fn resp(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut request = format!("*{}\r\n", words.len()).into_bytes();
     for word in words {
-        request.extend_from_slice(format!("${}\r\n{word}\r\n", word.len()).as_bytes());
+        let word = word.as_ref();
+        request.extend_from_slice(format!("${}\r\n", word.len()).as_bytes());
+        request.extend_from_slice(word);
+        request.extend_from_slice(b"\r\n");
     }
     request
 }

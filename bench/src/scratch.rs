@@ -36,6 +36,18 @@ impl Scratch {
         self.dir.path()
     }
 
+    /// A folder for files that belong on a disk, which goes when it is dropped. /tmp is memory on many
+    /// machines; TMPDIR wins over /var/tmp.
+    pub(crate) fn disk_folder() -> anyhow::Result<TempDir> {
+        let disk = Path::new("/var/tmp");
+        let parent = match std::env::var_os("TMPDIR") {
+            None if disk.is_dir() => disk.to_owned(),
+            _ => std::env::temp_dir(),
+        };
+        let made = tempfile::Builder::new().prefix("mcomp-bench-").tempdir_in(&parent);
+        made.with_context(|| format!("cannot make a folder in {}", parent.display()))
+    }
+
     /// A name for a cluster, a socket or a log.
     pub(crate) fn unique(&self, what: &str) -> String {
         let number = self.next.replace(self.next.get() + 1);

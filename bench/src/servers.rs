@@ -6,7 +6,9 @@ use std::process::Command;
 
 use anyhow::{Context, bail};
 use mcomp_client::{Cluster, Options, Space};
+use serde_json::Value;
 
+use crate::bench::Bench;
 use crate::limits::ADMITTED_CONNECTIONS;
 use crate::peer::Transport;
 use crate::process::Process;
@@ -35,16 +37,37 @@ impl Servers {
 
     /// Writes the configuration and starts nothing.
     pub(crate) fn prepare(scratch: &Scratch, n: u32, k_bytes: u64) -> anyhow::Result<Servers> {
+        Servers::configured(scratch, n, k_bytes, scratch.folder(), false)
+    }
+
+    /// Starts `n` servers and their snapshot processes with `mcomp up`. Snapshots go into `folder`.
+    pub(crate) fn up(scratch: &Scratch, n: u32, k_bytes: u64, folder: &Path) -> anyhow::Result<Servers> {
+        let mut servers = Servers::configured(scratch, n, k_bytes, folder, true)?;
+        servers.start_process(scratch, &["up"])?;
+        Ok(servers)
+    }
+
+    /// The configuration stands in `folder`, because snapshots go beside it.
+    fn configured(
+        scratch: &Scratch,
+        n: u32,
+        k_bytes: u64,
+        folder: &Path,
+        has_snapshots: bool,
+    ) -> anyhow::Result<Servers> {
         let cluster = scratch.unique("c");
         let mut text = format!("[cluster]\nname = \"{cluster}\"\nk = {k_bytes}\nn = {n}\n");
         let mut addresses = Vec::new();
         for _ in 0..n {
             let address = scratch.free_address()?.to_string();
             write!(text, "[[server]]\naddress = \"{address}\"\n")?;
+            if has_snapshots {
+                writeln!(text, "snapshot = \"{}\"", scratch.free_address()?)?;
+            }
             addresses.push(address);
         }
         write!(text, "[snapshot]\nevery = \"off\"\n[limits]\nmax_connections = {ADMITTED_CONNECTIONS}\n")?;
-        let config = scratch.path(&format!("{cluster}.cfg"));
+        let config = folder.join(format!("{cluster}.cfg"));
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let space = Space::new(k_bytes, n).context("the address space does not fit into 64 bits")?;
         Ok(Servers { processes: Vec::new(), cluster, addresses, space, config, program: program()? })
@@ -52,10 +75,25 @@ impl Servers {
 
     /// Starts server `id` and waits until it serves.
     pub(crate) fn start_one(&mut self, scratch: &Scratch, id: u32) -> anyhow::Result<()> {
-        let config = self.config.to_string_lossy().into_owned();
-        let args = ["server", "--id", &id.to_string(), "--config", &config].map(str::to_owned);
-        self.processes.push(Process::start_until_ready(scratch, "mcomp", &self.program, &args)?);
+        self.start_process(scratch, &["server", "--id", &id.to_string()])
+    }
+
+    fn start_process(&mut self, scratch: &Scratch, words: &[&str]) -> anyhow::Result<()> {
+        let process = Process::start_until_ready(scratch, "mcomp", &self.program, &self.args(words))?;
+        self.processes.push(process);
         Ok(())
+    }
+
+    /// Runs a command of `mcomp` to its end, and gives its answer.
+    pub(crate) fn command(&self, bench: &Bench, words: &[&str]) -> anyhow::Result<Value> {
+        let args = self.args(&[words, &["--json"]].concat());
+        let said = Process::run(&bench.scratch, "mcomp", &self.program, &args, || bench.check_asked())?;
+        serde_json::from_str(&said).with_context(|| format!("`mcomp {}` answered {said:?}", words.join(" ")))
+    }
+
+    fn args(&self, words: &[&str]) -> Vec<String> {
+        let config = ["--config".to_owned(), self.config.to_string_lossy().into_owned()];
+        words.iter().map(|word| (*word).to_owned()).chain(config).collect()
     }
 
     /// A client that reaches them so, with one connection to each server per thread.

@@ -5,6 +5,7 @@ use comfy_table::{Cell, CellAlignment, Table, presets};
 
 use crate::memory::MEMCPY;
 use crate::result::{CaseResult, Row, Unit};
+use crate::snapshot::COPY;
 use crate::{mcomp, raw};
 
 /// Words in rows and columns. The first row is the head.
@@ -20,7 +21,7 @@ pub(crate) fn wide(results: &[&CaseResult]) -> Grid {
     }
     // The limits first, then mcomp, then the peers as they were measured.
     systems.sort_by_key(|system| match system {
-        limit if limit.starts_with(raw::NAME) || *limit == MEMCPY => 0,
+        limit if limit.starts_with(raw::NAME) || [MEMCPY, COPY].contains(limit) => 0,
         ours if ours.starts_with(mcomp::NAME) => 1,
         _ => 2,
     });
@@ -77,7 +78,7 @@ pub(crate) fn text(grid: &Grid) -> String {
     for row in rows {
         table.add_row(row.iter().enumerate().map(|(index, word)| {
             let is_number = word.starts_with(|first: char| first.is_ascii_digit() || first == '-');
-            let right = index > 0 && is_number;
+            let right = index > 1 && is_number;
             Cell::new(word).set_alignment(if right { CellAlignment::Right } else { CellAlignment::Left })
         }));
     }

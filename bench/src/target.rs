@@ -26,6 +26,8 @@ pub(crate) struct Check {
 pub(crate) enum Limit {
     AtMost(f64),
     AtLeast(f64),
+    /// Neither: it is shown, and nobody has said how much it should be.
+    Shown,
 }
 
 impl Check {
@@ -38,6 +40,7 @@ impl Check {
         match self.limit {
             Limit::AtMost(limit) => self.found / limit - 1.0,
             Limit::AtLeast(limit) => 1.0 - self.found / limit,
+            Limit::Shown => f64::NEG_INFINITY,
         }
     }
 }
@@ -47,6 +50,7 @@ impl fmt::Display for Check {
         let (word, limit) = match self.limit {
             Limit::AtMost(limit) => ("at most", limit),
             Limit::AtLeast(limit) => ("at least", limit),
+            Limit::Shown => return write!(f, "{}: {:.2}", self.what, self.found),
         };
         write!(f, "{}: {:.2}, {word} {limit:.2} wanted", self.what, self.found)?;
         if !self.is_met() {
@@ -70,6 +74,10 @@ impl fmt::Display for Target {
         let closest = self.checks.iter().max_by(|a, b| a.excess().total_cmp(&b.excess()));
         match closest {
             None => write!(f, "not measured: {}", self.goal),
+            Some(Check { limit: Limit::Shown, .. }) => {
+                let all: Vec<String> = self.checks.iter().map(Check::to_string).collect();
+                write!(f, "shown: {}; {}", self.goal, all.join("; "))
+            }
             Some(closest) if good == all => {
                 write!(f, "met ({good} of {all}): {}; closest: {closest}", self.goal)
             }
@@ -90,9 +98,10 @@ mod tests {
     }
 
     #[test]
-    fn a_target_says_by_how_much_it_is_missed() {
+    fn a_target_says_by_how_much_it_is_missed_if_there_is_a_limit() {
         assert_eq!(target(1.1, Limit::AtMost(1.15)), "met (1 of 1): g; closest: x: 1.10, at most 1.15 wanted");
         assert!(target(1.38, Limit::AtMost(1.15)).ends_with("x: 1.38, at most 1.15 wanted (missed by 20 %)"));
+        assert_eq!(target(2.5, Limit::Shown), "shown: g; x: 2.50");
         assert!(target(0.4, Limit::AtLeast(0.8)).ends_with("x: 0.40, at least 0.80 wanted (missed by 50 %)"));
     }
 }

@@ -13,7 +13,8 @@ use std::path::Path;
 
 use crate::error::ShmError;
 use crate::identity;
-use crate::layout::{BLOCK_BYTES, Directory, HEADER_BYTES, Header, LAYOUT_VERSION, MAGIC, Regions, State};
+use crate::layout::{BLOCK_BYTES, Directory, HEADER_BYTES, Header, LAYOUT_VERSION, MAGIC, Regions, Spec, State};
+use crate::object::Object;
 
 /// The bytes of a header at one moment.
 pub(crate) struct Image {
@@ -34,6 +35,11 @@ impl Image {
             }
         }
         Ok(Image { bytes })
+    }
+
+    /// The same for a segment's file, with an error that names it.
+    pub(crate) fn of(object: &Object) -> Result<Image, ShmError> {
+        Image::read(&object.file).map_err(|source| ShmError::Io { action: "read", path: object.path.clone(), source })
     }
 
     /// Whether the creation was cut short, or is going on.
@@ -64,6 +70,14 @@ impl Image {
     /// Bytes lent.
     pub(crate) fn k_bytes(&self) -> u64 {
         self.u64_at(offset_of!(Header, k_bytes))
+    }
+
+    /// Compares everything with what a server of this specification needs, and says where the regions lie.
+    pub(crate) fn verify_for(&self, spec: &Spec, object: &Object) -> Result<Regions, ShmError> {
+        let regions = self.verify(&object.path, object.file_bytes()?, &spec.cluster, spec.id)?;
+        same(&object.path, "k", self.k_bytes(), spec.k_bytes)?;
+        same(&object.path, "n", self.n(), spec.n)?;
+        Ok(regions)
     }
 
     /// Compares everything that does not depend on the configuration: version, name, boot, sizes. What comes
@@ -135,12 +149,7 @@ impl Image {
 }
 
 /// Refuses a field that differs, naming both values.
-pub(crate) fn same<T: PartialEq + Display>(
-    path: &Path,
-    what: &'static str,
-    found: T,
-    expected: T,
-) -> Result<(), ShmError> {
+fn same<T: PartialEq + Display>(path: &Path, what: &'static str, found: T, expected: T) -> Result<(), ShmError> {
     if found == expected { Ok(()) } else { Err(mismatch(path, what, found, expected)) }
 }
 

@@ -193,7 +193,34 @@ pub struct Spec {
     pub k_bytes: u64,
 }
 
+/// What a segment takes from the machine, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Bytes of memory that its server takes once, when it makes the segment: all but the shadow area.
+    pub start_bytes: u64,
+    /// Bytes more while a cut is prepared: the shadow area.
+    pub cut_bytes: u64,
+    /// Bytes of the file, all of which its server maps.
+    pub file_bytes: u64,
+}
+
 impl Spec {
+    /// What a new segment of this specification takes.
+    ///
+    /// # Errors
+    /// [`ShmError::Spec`] when there can be none.
+    pub fn sizes(&self) -> Result<Sizes, ShmError> {
+        self.check()?;
+        let regions = self.regions();
+        Ok(Sizes { start_bytes: regions.shadow_offset, cut_bytes: regions.k_bytes, file_bytes: regions.file_bytes })
+    }
+
+    /// Where everything lies in a new segment of this specification, which was checked.
+    pub(crate) fn regions(&self) -> Regions {
+        Regions::new(self.k_bytes, SLOT_COUNT, BLOCK_BYTES as u32)
+            .unwrap_or_else(|| unreachable!("the specification was checked: k = {}", self.k_bytes))
+    }
+
     /// Refuses what no segment can be.
     pub(crate) fn check(&self) -> Result<(), ShmError> {
         check_cluster(&self.cluster)?;

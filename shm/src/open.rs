@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::error::ShmError;
 use crate::identity;
-use crate::image::{self, Image};
-use crate::layout::{BLOCK_BYTES, FLAG_TORN, Header, LAYOUT_VERSION, MAGIC, Regions, SLOT_COUNT, Spec, State};
+use crate::image::Image;
+use crate::layout::{BLOCK_BYTES, FLAG_TORN, Header, LAYOUT_VERSION, MAGIC, Regions, Spec, State};
 use crate::map::{Access, Map};
 use crate::mutant::{self, Mutant};
 use crate::object::{Object, Open};
@@ -68,22 +68,22 @@ fn open_existing(spec: &Spec, object: Object, give_up: Instant) -> Result<Option
     if !object.is_current()? {
         return Ok(None);
     }
-    let image = read_image(&object)?;
+    let image = Image::of(&object)?;
     if is_leftover(&image, &object)? {
         // Its creation or its removal was cut short. We hold the lock, so nobody is at it.
         object.unlink()?;
         return Ok(None);
     }
-    let regions = verify(spec, &image, &object)?;
+    let regions = image.verify_for(spec, &object)?;
     take_over(object, regions).map(Some)
 }
 
 /// The error for a segment that another process serves. What could not be taken over from it anyway is told
 /// first, so that nobody asks a server to stop for a successor that cannot be one.
 fn held(spec: &Spec, object: Object) -> Result<ShmError, ShmError> {
-    let image = read_image(&object)?;
+    let image = Image::of(&object)?;
     if !is_leftover(&image, &object)? {
-        verify(spec, &image, &object)?;
+        image.verify_for(spec, &object)?;
     }
     Ok(ShmError::Busy { pid: image.pid(), path: object.path })
 }
@@ -96,18 +96,6 @@ fn is_leftover(image: &Image, object: &Object) -> Result<bool, ShmError> {
     }
     image.verify_layout(&object.path)?;
     Ok(image.state() == State::Retired)
-}
-
-/// Compares every field that a server must agree on.
-fn verify(spec: &Spec, image: &Image, object: &Object) -> Result<Regions, ShmError> {
-    let regions = image.verify(&object.path, object.file_bytes()?, &spec.cluster, spec.id)?;
-    image::same(&object.path, "k", image.k_bytes(), spec.k_bytes)?;
-    image::same(&object.path, "n", image.n(), spec.n)?;
-    Ok(regions)
-}
-
-fn read_image(object: &Object) -> Result<Image, ShmError> {
-    Image::read(&object.file).map_err(|source| ShmError::Io { action: "read", path: object.path.clone(), source })
 }
 
 /// Makes a segment that has passed all checks ours.
@@ -174,8 +162,7 @@ fn end_old_cut(header: &Header) -> u64 {
 /// Creates the segment; `None` means that another was faster: look again.
 fn create(spec: &Spec) -> Result<Option<(Segment, Opened)>, ShmError> {
     let boot_id = identity::boot_id()?;
-    let regions = Regions::new(spec.k_bytes, SLOT_COUNT, BLOCK_BYTES as u32)
-        .unwrap_or_else(|| unreachable!("the specification was checked: k = {}", spec.k_bytes));
+    let regions = spec.regions();
     preflight::check(regions.shadow_offset)?;
     let object = match Object::open(&spec.cluster, spec.id, Open::New) {
         Err(ShmError::Io { source, .. }) if source.kind() == std::io::ErrorKind::AlreadyExists => return Ok(None),

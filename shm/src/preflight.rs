@@ -4,23 +4,54 @@
 //! and a machine without memory kill a process. So all three are read first. What is read may change before the
 //! allocation: this makes a clear error likely, and the allocation itself makes it certain for /dev/shm.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::ShmError;
 
-/// One thing that can run out.
+/// One thing that can run out, and how much of it is left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Room {
-    what: String,
-    free_bytes: u64,
-    total_bytes: u64,
-    remedy: &'static str,
+pub struct Room {
+    /// What it is.
+    pub limiter: Limiter,
+    /// Bytes that could be had now.
+    pub free_bytes: u64,
+    /// Its size.
+    pub total_bytes: u64,
 }
 
-const REMEDY_SHM: &str = "`mount -o remount,size=... /dev/shm`, purge unused segments, or choose a smaller k";
-const REMEDY_CGROUP: &str = "raise the memory limit of the service or container, or choose a smaller k";
-const REMEDY_MACHINE: &str = "stop other programs, or choose a smaller k";
+/// What limits the memory that segments can have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Limiter {
+    /// The size of /dev/shm.
+    Shm,
+    /// The memory and the swap of the machine.
+    Machine,
+    /// A memory cgroup of this process, or one above it: this folder.
+    Cgroup(PathBuf),
+}
+
+impl Limiter {
+    /// The way out, when it is too small.
+    fn remedy(&self) -> &'static str {
+        match self {
+            Limiter::Shm => "`mount -o remount,size=... /dev/shm`, purge unused segments, or choose a smaller k",
+            Limiter::Machine => "stop other programs, or choose a smaller k",
+            Limiter::Cgroup(_) => "raise the memory limit of the service or container, or choose a smaller k",
+        }
+    }
+}
+
+impl fmt::Display for Limiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Limiter::Shm => f.write_str("/dev/shm"),
+            Limiter::Machine => f.write_str("this machine's memory"),
+            Limiter::Cgroup(folder) => write!(f, "memory cgroup {}", folder.display()),
+        }
+    }
+}
 
 /// Refuses an allocation of `needed_bytes` that does not fit, with the numbers of what is shortest.
 pub(crate) fn check(needed_bytes: u64) -> Result<(), ShmError> {
@@ -34,7 +65,7 @@ pub(crate) fn full(needed_bytes: u64) -> ShmError {
         free_bytes: 0,
         total_bytes: 0,
         what: "/dev/shm (filled by another program meanwhile)".into(),
-        remedy: REMEDY_SHM,
+        remedy: Limiter::Shm.remedy(),
     })
 }
 
@@ -45,20 +76,17 @@ fn decide(needed_bytes: u64, rooms: &[Room]) -> Result<(), ShmError> {
             needed_bytes,
             free_bytes: room.free_bytes,
             total_bytes: room.total_bytes,
-            what: room.what.clone(),
-            remedy: room.remedy,
+            what: room.limiter.to_string(),
+            remedy: room.limiter.remedy(),
         }),
         _ => Ok(()),
     }
 }
 
 /// All that limits an allocation on this machine. What cannot be read is not a limit that we can name.
-fn rooms() -> Vec<Room> {
+pub fn rooms() -> Vec<Room> {
     let mut rooms: Vec<Room> = shm_room().into_iter().chain(machine_room()).collect();
-    let membership = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    for folder in memory_cgroups(&membership) {
-        rooms.extend(cgroup_room(&folder));
-    }
+    rooms.extend(cgroups("memory").iter().filter_map(|folder| cgroup_room(folder)));
     rooms
 }
 
@@ -66,10 +94,9 @@ fn shm_room() -> Option<Room> {
     let stat = rustix::fs::statvfs("/dev/shm").ok()?;
     // A tmpfs mounted with size=0 has no limit, and says so with a total of zero blocks.
     (stat.f_blocks > 0).then(|| Room {
-        what: "/dev/shm".into(),
+        limiter: Limiter::Shm,
         free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
         total_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
-        remedy: REMEDY_SHM,
     })
 }
 
@@ -81,10 +108,9 @@ fn machine_room() -> Option<Room> {
 fn parse_machine(meminfo: &str) -> Option<Room> {
     let bytes = |key| number_after(meminfo, key).map(|kib| kib.saturating_mul(1024));
     Some(Room {
-        what: "this machine's memory".into(),
+        limiter: Limiter::Machine,
         free_bytes: bytes("MemAvailable:")?.saturating_add(bytes("SwapFree:").unwrap_or(0)),
         total_bytes: bytes("MemTotal:")?.saturating_add(bytes("SwapTotal:").unwrap_or(0)),
-        remedy: REMEDY_MACHINE,
     })
 }
 
@@ -94,20 +120,25 @@ fn number_after(text: &str, key: &str) -> Option<u64> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-/// The folders whose limits hold for a process of this membership (the text of /proc/self/cgroup): its own
-/// group and every one above, in version 2 and in version 1.
-fn memory_cgroups(membership: &str) -> Vec<PathBuf> {
+/// The folders whose limits of `controller`, such as "memory", may hold for this process: its own group and every
+/// one above, in version 2 and in version 1.
+pub fn cgroups(controller: &str) -> Vec<PathBuf> {
+    cgroups_of(&fs::read_to_string("/proc/self/cgroup").unwrap_or_default(), controller)
+}
+
+/// The same for a process of this membership, the text of /proc/self/cgroup.
+fn cgroups_of(membership: &str, controller: &str) -> Vec<PathBuf> {
     let mut folders = Vec::new();
     for line in membership.lines() {
         let mut fields = line.splitn(3, ':').skip(1);
         let (Some(controllers), Some(group)) = (fields.next(), fields.next()) else { continue };
         let root = match controllers {
-            "" => "/sys/fs/cgroup",
-            list if list.split(',').any(|controller| controller == "memory") => "/sys/fs/cgroup/memory",
+            "" => PathBuf::from("/sys/fs/cgroup"),
+            list if list.split(',').any(|one| one == controller) => Path::new("/sys/fs/cgroup").join(controller),
             _ => continue,
         };
-        let own = Path::new(root).join(group.trim_start_matches('/'));
-        folders.extend(own.ancestors().take_while(|folder| folder.starts_with(root)).map(Path::to_path_buf));
+        let own = root.join(group.trim_start_matches('/'));
+        folders.extend(own.ancestors().take_while(|folder| folder.starts_with(&root)).map(Path::to_path_buf));
     }
     folders
 }
@@ -133,10 +164,9 @@ fn parse_cgroup(folder: &Path, limit: &str, usage: &str, stat: &str) -> Option<R
     };
     let cached_bytes: u64 = lists.iter().filter_map(|key| number_after(stat, key)).sum();
     Some(Room {
-        what: format!("memory cgroup {}", folder.display()),
+        limiter: Limiter::Cgroup(folder.into()),
         free_bytes: total_bytes.saturating_sub(used_bytes.saturating_sub(cached_bytes)),
         total_bytes,
-        remedy: REMEDY_CGROUP,
     })
 }
 
@@ -144,29 +174,33 @@ fn parse_cgroup(folder: &Path, limit: &str, usage: &str, stat: &str) -> Option<R
 mod tests {
     use super::*;
 
-    fn room(what: &str, free_bytes: u64) -> Room {
-        Room { what: what.into(), free_bytes, total_bytes: 1000, remedy: "buy more" }
+    fn room(limiter: Limiter, free_bytes: u64) -> Room {
+        Room { limiter, free_bytes, total_bytes: 1000 }
     }
 
     #[test]
     fn the_shortest_room_decides_and_is_named() {
-        let rooms = [room("a", 500), room("b", 300), room("c", 400)];
+        let rooms = [room(Limiter::Shm, 500), room(Limiter::Cgroup("/g".into()), 300), room(Limiter::Machine, 400)];
         assert!(decide(300, &rooms).is_ok());
         let message = decide(301, &rooms).unwrap_err().to_string();
-        assert_eq!(message, "301 bytes are needed, and b has 300 free of 1000: buy more");
+        assert!(
+            message.starts_with("301 bytes are needed, and memory cgroup /g has 300 free of 1000: raise "),
+            "{message}"
+        );
         assert!(decide(u64::MAX, &[]).is_ok());
     }
 
     #[test]
     fn membership_names_every_group_above() {
         let folders = |text: &str| -> Vec<String> {
-            memory_cgroups(text).iter().map(|folder| folder.display().to_string()).collect()
+            cgroups_of(text, "memory").iter().map(|folder| folder.display().to_string()).collect()
         };
         assert_eq!(
             folders("0::/user.slice/session\n"),
             ["/sys/fs/cgroup/user.slice/session", "/sys/fs/cgroup/user.slice", "/sys/fs/cgroup"]
         );
         assert_eq!(folders("9:cpu,memory:/a\n3:cpuset:/b\n"), ["/sys/fs/cgroup/memory/a", "/sys/fs/cgroup/memory"]);
+        assert_eq!(cgroups_of("9:cpu,memory:/a\n3:pids:/b\n", "pids")[0], Path::new("/sys/fs/cgroup/pids/b"));
         assert!(folders("nonsense\n\n").is_empty());
     }
 

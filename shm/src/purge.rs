@@ -60,8 +60,13 @@ pub fn list(cluster: &str) -> Result<Vec<Listed>, ShmError> {
 /// starting server outwaits.
 fn server_of(cluster: &str, id: u32) -> Option<u32> {
     let object = Object::open(cluster, id, Open::ReadOnly).ok()?;
+    holder_of(&object)
+}
+
+/// The same for an object that is open.
+pub(crate) fn holder_of(object: &Object) -> Option<u32> {
     let free = rustix::fs::flock(&object.file, FlockOperation::NonBlockingLockShared).is_ok();
-    (!free).then(|| pid_of(&object))
+    (!free).then(|| pid_of(object))
 }
 
 /// The process id in the header, 0 when it cannot be read.

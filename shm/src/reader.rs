@@ -63,11 +63,7 @@ impl Reader {
     pub fn open(cluster: &str, id: u32) -> Result<Reader, ShmError> {
         layout::check_cluster(cluster)?;
         let object = Object::open(cluster, id, Open::ReadOnly)?;
-        let image = Image::read(&object.file).map_err(|source| ShmError::Io {
-            action: "read",
-            path: object.path.clone(),
-            source,
-        })?;
+        let image = Image::of(&object)?;
         if image.is_unfinished() {
             return Err(ShmError::Unfinished { path: object.path });
         }

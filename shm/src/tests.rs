@@ -10,6 +10,7 @@ use crate::{Opened, Segment, Spec};
 mod concurrent; // threads on one segment: whole blocks, exact counters, exact cuts, and the mutant that is caught
 mod death; // writes that nobody ends: finished by the next server, or by the next writer
 mod life; // creation, take-over, refusals, torn blocks, purge
+mod look; // what a look sees is what a server would meet
 mod model; // every operation against a plain Vec<u8>
 
 /// What the receive slots take: 128 records of 64 bytes, and a page for each.

@@ -31,7 +31,7 @@ fn a_life_is_seen_from_its_beginning_to_its_end() {
     drop(segment);
     assert_eq!(look(&spec).unwrap(), Found::Left { clean: false });
     let (segment, opened) = scratch.reopen(2);
-    assert_eq!(opened, Opened::TakenOver { clean: false, interrupted: 0 }, "the looks have changed nothing");
+    assert_eq!(opened, Opened::TakenOver { clean: false, repaired: 0, torn: 0 }, "the looks have changed nothing");
     segment.mark_clean();
     drop(segment);
     assert_eq!(look(&spec).unwrap(), Found::Left { clean: true });

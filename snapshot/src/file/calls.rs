@@ -101,10 +101,15 @@ pub(super) fn remove(dir: BorrowedFd<'_>, name: &str) -> Result<(), Errno> {
     rustix::fs::unlinkat(dir, name, AtFlags::empty())
 }
 
-/// Locks a file without waiting for it.
+/// Locks a file for its writer, without waiting for it.
 pub(super) fn lock(file: &File) -> Result<(), Errno> {
+    lock_as(file, FlockOperation::NonBlockingLockExclusive)
+}
+
+/// Locks a file in the way that is asked for, which must not be one that waits.
+pub(super) fn lock_as(file: &File, how: FlockOperation) -> Result<(), Errno> {
     fault::meet(Call::Lock)?;
-    rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive)
+    rustix::fs::flock(file, how)
 }
 
 /// Calls `write` with what is left, and how much is done, until nothing is left.

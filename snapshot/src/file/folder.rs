@@ -140,6 +140,15 @@ impl Folder {
         temp::sweep(&self.dir)
     }
 
+    /// The names of the files that [`Folder::sweep`] would remove.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Io`] when the folder cannot be read.
+    pub fn leftovers(&self) -> Result<Vec<String>, FileError> {
+        temp::leftovers(&self.dir)
+    }
+
     /// The snapshots, the oldest cut first, and why one of them could not be read, if that is so.
     fn look(&self) -> Result<(Vec<Entry>, Option<FileError>), FileError> {
         let names = self.dir.names()?.into_iter().filter(|name| is_snapshot_name(name));

@@ -92,7 +92,9 @@ fn a_sweep_removes_what_dead_writers_left_and_nothing_else() {
         std::fs::write(folder.dir().path().join(name), "").unwrap();
     }
     let writer = Writer::create(folder.dir(), full(1, 8)).unwrap();
+    assert_eq!(folder.leftovers().unwrap(), [stale], "it is told and not removed");
     assert_eq!(folder.sweep().unwrap(), [stale]);
+    assert_eq!(folder.leftovers().unwrap(), [""; 0]);
     assert_eq!(names(&folder).len(), 4);
     let finished = writer.finish().unwrap();
     assert_eq!(folder.sweep().unwrap(), [""; 0]);

@@ -9,6 +9,7 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use uuid::Uuid;
 
@@ -107,18 +108,23 @@ impl Drop for TempFile {
 
 /// Removes the temporary files whose writers are gone; returns their names.
 pub(super) fn sweep(dir: &Dir) -> Result<Vec<String>, FileError> {
-    let mut removed = Vec::new();
-    for name in dir.names()?.into_iter().filter(|name| is_temporary(name)) {
-        // What cannot be opened belongs to someone else, or is gone by now.
-        let Ok(file) = dir.open_file(&name) else { continue };
-        if calls::lock(&file).is_ok() {
-            // A writer that published in the meantime took the name away: nothing to remove.
-            if dir.remove(&name).is_ok() {
-                removed.push(name);
-            }
-        }
-    }
-    Ok(removed)
+    let orphans = orphans(dir, FlockOperation::NonBlockingLockExclusive)?;
+    // A writer that published in the meantime took the name away: nothing to remove.
+    Ok(orphans.filter(|(name, _locked)| dir.remove(name).is_ok()).map(|(name, _)| name).collect())
+}
+
+/// The temporary files whose writers are gone: what a sweep would remove. The question takes each one's lock in
+/// shared mode for a moment; a writer that meets that takes another name.
+pub(super) fn leftovers(dir: &Dir) -> Result<Vec<String>, FileError> {
+    Ok(orphans(dir, FlockOperation::NonBlockingLockShared)?.map(|(name, _)| name).collect())
+}
+
+/// The temporary files whose lock can be had, each with the open file that holds it.
+fn orphans(dir: &Dir, lock: FlockOperation) -> Result<impl Iterator<Item = (String, File)>, FileError> {
+    let names = dir.names()?.into_iter().filter(|name| is_temporary(name));
+    // What cannot be opened belongs to someone else, or is gone by now.
+    let opened = names.filter_map(|name| dir.open_file(&name).ok().map(|file| (name, file)));
+    Ok(opened.filter(move |(_, file)| calls::lock_as(file, lock).is_ok()))
 }
 
 fn is_temporary(name: &str) -> bool {

@@ -102,7 +102,7 @@ fn a_command_whose_file_may_not_grow_reports_it_and_leaves_no_file() {
 }
 
 /// How a process gets file systems of its own on this machine, if it may.
-fn private_mounts() -> Option<Vec<&'static str>> {
+pub(crate) fn private_mounts() -> Option<Vec<&'static str>> {
     let ways = [vec!["unshare", "-m"], vec!["unshare", "-Urm"]];
     let works = |way: &Vec<&str>| {
         let probe = "mount -t tmpfs -o size=64k tmpfs /tmp";

@@ -61,5 +61,8 @@ mod shell;
 /// All processes of a cluster as one command: they start together, end together, and leave nothing.
 mod up;
 
+/// The doctor finds what will fail on this machine before it does, and changes nothing.
+mod doctor;
+
 /// The bench counts what it says it counts, and touches only what was offered.
 mod bench;

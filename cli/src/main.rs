@@ -96,6 +96,7 @@ fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Restore(args) => commands::restore::run(globals, &args),
         Command::Status => commands::status::run(globals),
         Command::Bench(args) => commands::bench::run(globals, &args),
+        Command::Doctor => commands::doctor::run(globals),
         Command::Config(args) => commands::config::run(globals, &args),
         Command::Secret(args) => commands::secret::run(globals, &args),
         Command::Shell => shell::run(globals),

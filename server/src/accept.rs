@@ -16,7 +16,7 @@ use crate::connection::Connection;
 use crate::server::Shared;
 
 /// Stack of a connection's thread. The deepest path copies one block through the stack.
-const STACK_BYTES: usize = 256 << 10;
+pub const STACK_BYTES: usize = 256 << 10;
 
 /// Refused sockets that are kept open for a moment, so that the peer can read why.
 const LINGERING: usize = 64;

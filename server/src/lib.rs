@@ -39,4 +39,5 @@ mod restore;
 mod server;
 mod session;
 
+pub use accept::STACK_BYTES;
 pub use server::{Options, Server, StartError};

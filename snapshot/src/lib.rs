@@ -39,4 +39,4 @@ mod tally;
 pub use ask::{create, snapshotter_status};
 pub use error::SnapshotError;
 pub use restore::{Restore, RestorePlan, Restored};
-pub use snapshotter::Snapshotter;
+pub use snapshotter::{MOST_CONNECTIONS, Snapshotter};

@@ -20,7 +20,7 @@ use crate::service::{MOST_COPIES, Peer, Service};
 use crate::tally::{Places, Tally};
 
 /// Connections at a time. The master and a few operators are all that come.
-const MOST_CONNECTIONS: usize = 64;
+pub const MOST_CONNECTIONS: usize = 64;
 
 /// How long a stopping process waits for its connection threads.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);

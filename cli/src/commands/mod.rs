@@ -6,6 +6,7 @@ pub(crate) mod bench;
 pub(crate) mod compare;
 pub(crate) mod completion;
 pub(crate) mod config;
+pub(crate) mod doctor;
 mod interrupted;
 mod process;
 pub(crate) mod purge;

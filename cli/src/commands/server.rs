@@ -12,7 +12,7 @@ use crate::flags::ServerArgs;
 use crate::globals::Globals;
 
 /// The socket, and a handle each for the watchdog and the session to close it with.
-const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+pub(crate) const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 
 /// How the ready line calls a segment that was there before.
 pub(crate) const TAKEN_OVER: &str = "taken over";

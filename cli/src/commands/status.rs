@@ -39,25 +39,25 @@ pub(crate) struct ClusterStatus {
     k: u64,
     n: u32,
     replicas: u32,
-    servers: Vec<Process<ServerStatus>>,
-    snapshotters: Vec<Process<SnapshotterStatus>>,
+    pub(super) servers: Vec<Process<ServerStatus>>,
+    pub(super) snapshotters: Vec<Process<SnapshotterStatus>>,
 }
 
 /// One process: what mcomp.cfg and it itself say, or why it says nothing.
 #[derive(Debug, Serialize)]
 #[serde(into = "Map<String, Value>", bound(serialize = "S: Clone + Serialize"))]
 #[derive(Clone)]
-struct Process<S> {
-    id: u32,
-    address: String,
-    said: Result<S, Silence>,
+pub(super) struct Process<S> {
+    pub(super) id: u32,
+    pub(super) address: String,
+    pub(super) said: Result<S, Silence>,
 }
 
 /// Why a process says nothing.
 #[derive(Clone, Debug)]
-struct Silence {
-    kind: &'static str,
-    error: String,
+pub(super) struct Silence {
+    pub(super) kind: &'static str,
+    pub(super) error: String,
 }
 
 impl ClusterStatus {

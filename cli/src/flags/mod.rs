@@ -130,6 +130,9 @@ pub(crate) enum Command {
     Config(ConfigArgs),
     /// Make, change and show the keys with which everybody proves who he is
     Secret(SecretArgs),
+    /// Find what will fail on this machine, and say what mends it
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor,
     /// Take requests as JSON, one a line, and answer each with one line of JSON
     #[command(after_help = SHELL_EXAMPLES)]
     Shell,
@@ -146,6 +149,19 @@ Exits with 69 when a server does not answer; all others are shown all the same.
 Examples:
   mcomp status
   mcomp status --json | jq '.servers[].counters.ops'";
+
+const DOCTOR_EXAMPLES: &str = "\
+Looks at shared memory, segments, limits, addresses, other machines, clocks and the snapshot folder, and \
+changes nothing. Each line is a check, what it is about and what was found: ok, warn (may fail), fail (will \
+fail), or skipped; below a warn or a fail stands what mends it. -q leaves out all others, -v adds the segments \
+of other clusters. Run it as the user who runs the servers.
+
+Exits with 0 when nothing will fail, 1 when something will, 78 when the configuration is wrong.
+
+Examples:
+  mcomp doctor
+  mcomp doctor -q --config /etc/mcomp/mcomp.cfg
+  mcomp doctor --json | jq '.findings[] | select(.level == \"fail\")'";
 
 const SHELL_EXAMPLES: &str = "\
 A request has an \"op\", its fields, and an \"id\" that the answer repeats. Bytes are base64 (or \"text\" \

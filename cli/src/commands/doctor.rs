@@ -1,0 +1,117 @@
+//! `mcomp doctor`: what will bite on this machine, before it does, each with the command that mends it.
+//!
+//! Promises
+//! - It changes nothing: no segment, no file and no folder is made, removed or written, and no port is listened on.
+//! - It needs no running cluster, and asks one that runs as `mcomp status` does.
+//! - A finding that something will fail or may fail has its way out, as a command or an edit to be copied.
+//! - Exit code 0 says that nothing will fail, 1 that something will. A wrong mcomp.cfg is 78, as everywhere.
+//!
+//! Leaves out what no question from outside can tell: the speed of disks and networks, and what other programs
+//! will take a moment later.
+
+mod addresses;
+mod bounds;
+mod clock;
+mod cluster;
+mod finding;
+mod folder;
+mod limits;
+mod oplog;
+mod reach;
+mod removal;
+mod report;
+mod room;
+mod scene;
+mod segments;
+mod sockets;
+mod threads;
+
+use mcomp_config::is_local_ip;
+
+use crate::exit::Exit;
+use crate::globals::Globals;
+use crate::output;
+
+use finding::Finding;
+use report::Report;
+use scene::Scene;
+
+/// All checks, in the order in which a person would mend what they find.
+const CHECKS: [fn(&Scene) -> Vec<Finding>; 11] = [
+    cluster::check,
+    room::check,
+    segments::check,
+    removal::check,
+    limits::check,
+    threads::check,
+    addresses::check,
+    reach::check,
+    clock::check,
+    folder::check,
+    oplog::check,
+];
+
+pub(crate) fn run(globals: &Globals) -> anyhow::Result<Exit> {
+    let scene = Scene::look(globals.config()?, globals.data.as_deref(), globals.verbose > 0, is_local_ip)?;
+    let report = Report::new(CHECKS.iter().flat_map(|check| check(&scene)).collect());
+    match globals.json {
+        true => output::json(&output::Done::with(&report))?,
+        false => output::line(report.text(globals.quiet))?,
+    }
+    Ok(if report.is_ok() { Exit::DONE } else { Exit::NEGATIVE })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::path::Path;
+
+    use mcomp_config::{Config, Overrides};
+
+    use super::finding::Level;
+    use super::*;
+
+    /// Two servers where nobody listens.
+    const CONFIG: &str = "
+        cluster = { name = 'doctor-of-nobody', k = '4KiB', n = 2 }
+        snapshot = { every = 'off' }
+        [[server]]
+        address = '127.0.0.1:1'
+        snapshot = '127.0.0.1:2'
+        [[server]]
+        address = '127.0.0.2:1'
+        snapshot = '127.0.0.2:2'
+    ";
+
+    fn findings(is_local: impl Fn(IpAddr) -> bool) -> Vec<Finding> {
+        let config = Config::parse(CONFIG, Path::new("mcomp.cfg"), &Overrides::default()).unwrap();
+        let scene = Scene::look(config, None, false, is_local).unwrap();
+        CHECKS.iter().flat_map(|check| check(&scene)).collect()
+    }
+
+    fn levels<'a>(findings: &'a [Finding], check: &'a str) -> Vec<Level> {
+        findings.iter().filter(|finding| finding.check == check).map(|finding| finding.level).collect()
+    }
+
+    #[test]
+    fn a_machine_without_servers_is_told_so_and_nothing_fails() {
+        let findings = findings(|_| false);
+        let servers = findings.iter().find(|finding| finding.check == "servers").unwrap();
+        assert_eq!(servers.level, Level::Warn);
+        assert!(servers.what.contains("127.0.0.1:1, 127.0.0.2:1"), "{}", servers.what);
+        for check in ["remove_ipc", "open_files", "file_size", "address_space", "threads", "address", "snapshot_dir"] {
+            assert_eq!(levels(&findings, check), [Level::Skipped], "{check}");
+        }
+        assert_eq!(levels(&findings, "reach"), [Level::Warn; 4], "two servers and two snapshot processes are silent");
+        assert!(findings.iter().all(|finding| finding.level != Level::Fail), "{findings:?}");
+    }
+
+    #[test]
+    fn other_machines_are_asked_and_their_silence_is_a_warning() {
+        let findings = findings(|ip| ip == IpAddr::from([127, 0, 0, 1]));
+        assert_eq!(levels(&findings, "reach"), [Level::Warn; 2]);
+        let fix = findings.iter().find(|finding| finding.check == "reach").and_then(|finding| finding.fix.as_deref());
+        assert_eq!(fix, Some("on that machine: mcomp doctor --config mcomp.cfg"));
+        assert!(findings.iter().any(|finding| finding.check == "servers" && finding.what == "it holds server 0"));
+    }
+}

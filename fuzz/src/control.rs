@@ -6,9 +6,9 @@
 use std::fmt::Debug;
 
 use mcomp_wire::control::{
-    ByteCounters, Counters, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch, Hello, RestoreAbort,
-    RestoreBegin, RestoreEnd, ServerStatus, SnapshotCollect, SnapshotCollected, SnapshotCounters, SnapshotCreate,
-    SnapshotCreated, SnapshotProgress, SnapshotterStatus, Welcome, decode, encode, features,
+    ByteCounters, Challenge, Counters, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch, Hello,
+    Prove, RestoreAbort, RestoreBegin, RestoreEnd, ServerStatus, SnapshotCollect, SnapshotCollected, SnapshotCounters,
+    SnapshotCreate, SnapshotCreated, SnapshotProgress, SnapshotterStatus, Welcome, decode, encode, features,
 };
 use mcomp_wire::{BLOCK_SIZE, Role, limits};
 use serde::Serialize;
@@ -61,6 +61,8 @@ macro_rules! messages {
 
 messages! {
     "nothing" () = (),
+    "challenge" Challenge = Challenge { nonce: [7; 32], keys: vec![[1; 8], [2; 8]] },
+    "prove" Prove = Prove { key: [1; 8], proof: [9; 32] },
     "server_status" ServerStatus = a_status(),
     "cut_prepare" CutPrepare = CutPrepare { cut: ID },
     "cut_prepared" CutPrepared = CutPrepared { epoch: 4, segment: ID, config_epoch: 300 },

@@ -104,6 +104,9 @@ fn walk(stream: &[u8], max_body: usize) -> Frames {
             Ok(header) => header,
             Err(error) => return (frames, Some(error)),
         };
+        if header.flags & flags::SEALED != 0 {
+            return (frames, Some(FrameError::Seal("was not agreed on")));
+        }
         let Some((body, after)) = after.split_at_checked(header.length as usize) else { break };
         if let Err(error) = header.check_body(body) {
             return (frames, Some(error));

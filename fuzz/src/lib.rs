@@ -70,6 +70,7 @@ targets! {
     texts::quantity, quantity_seeds;
     texts::endpoint, endpoint_seeds;
     texts::snapshot_name, snapshot_name_seeds;
+    texts::secret, secret_seeds;
     snapshots::snapshot_file, snapshot_file_seeds;
     snapshots::snapshot_chain, snapshot_chain_seeds;
     segment::segment, segment_seeds;

@@ -1,7 +1,8 @@
 //! Segment files: what a reader, and a server that takes one over, make of any bytes in their place.
 //!
 //! A file would be mostly zeros, so the input is a short form of it: how it is mended in a byte, the fields of the
-//! header, then entries of the block table. The reserved rest of the header and the memory are zeros.
+//! header, four entries of the block table, then records of receive slots. The reserved rest of the header, the pages of
+//! the slots and the memory are zeros.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -18,6 +19,8 @@ use crate::Seed;
 const FIELDS: usize = 336;
 const HEADER: u64 = 4096;
 const ENTRY: usize = 64;
+/// Entries that the short form has.
+const ENTRIES: usize = 4;
 /// The largest segment that a server takes over here; readers map larger ones.
 const SERVED_BYTES_MAX: u64 = 64 << 10;
 /// Blocks that are looked at from either end of a segment.
@@ -127,9 +130,10 @@ fn mend_identity(fields: &mut [u8; FIELDS], cluster: &str) {
 /// The directory of `docs/segment.md`; the size of the file, if the sums make one.
 fn mend_regions(fields: &mut [u8; FIELDS]) -> Option<u64> {
     let k = u64_at(fields, 24);
-    let slots = u64::from(u32_at(fields, 304)) * u64::from(u32_at(fields, 308));
+    let slots = u64::from(u32_at(fields, 304));
+    let pages = slots * u64::from(u32_at(fields, 308));
     let table = (k / 4096).checked_mul(64)?.checked_next_multiple_of(4096)?;
-    let slots = slots.checked_next_multiple_of(4096)?;
+    let slots = (slots * 64).checked_next_multiple_of(4096)?.checked_add(pages)?;
     let data_at = HEADER.checked_add(table)?;
     let slots_at = data_at.checked_add(k)?;
     let shadow_at = slots_at.checked_add(slots)?;
@@ -162,11 +166,15 @@ impl Scratch {
     fn put(&self, fields: &[u8], entries: &[u8], file_bytes: u64) {
         let mut options = OpenOptions::new();
         let file: File = options.write(true).create_new(true).mode(0o600).open(&self.path).expect("a scratch segment");
-        // A table longer than a page would reach into the memory, which need not be zeros either.
-        let table = &entries[..entries.len().min(4096)];
+        let (table, slots) = entries.split_at(entries.len().min(ENTRIES * ENTRY));
         file.write_all_at(fields, 0).expect("a header");
         file.write_all_at(table, HEADER).expect("a table");
         let _ = file.set_len(file_bytes);
+        let slots_at = u64_at(fields, 288);
+        // Whatever the slots lie on: the memory need not be zeros either.
+        if slots_at.checked_add(slots.len() as u64).is_some_and(|end| end <= file_bytes) {
+            let _ = file.write_all_at(slots, slots_at);
+        }
     }
 }
 
@@ -192,6 +200,7 @@ pub fn segment_seeds() -> Vec<Seed> {
     put(&mut clean, 192, &11u64.to_le_bytes());
     put(&mut clean, 200, &5u64.to_le_bytes());
     put(&mut clean, FIELDS + 8, &7u64.to_le_bytes());
+    seeds.push(("killed_in_a_write", seed(all, &clean)));
     put(&mut clean, FIELDS + ENTRY + 16, &5u64.to_le_bytes());
     seeds.push(("killed_in_a_cut", seed(all, &clean)));
     put(&mut clean, 16, &1u32.to_le_bytes());
@@ -212,7 +221,12 @@ fn image() -> Vec<u8> {
     segment.write(span, &[7; 200]).expect("nothing is torn");
     segment.mark_clean();
     let file = fs::read(&scratch.path).expect("the segment's file");
-    let mut image = [&file[..FIELDS], &file[HEADER as usize..][..4 * ENTRY]].concat();
+    let mut image = [&file[..FIELDS], &file[HEADER as usize..][..ENTRIES * ENTRY]].concat();
+    // Both blocks name one slot, whichever it was, and its record tells of the second.
+    let slots = &file[u64_at(&file, 288) as usize..];
+    let used = u32_at(&image, FIELDS + 4) - 1;
+    image.extend_from_slice(&slots[used as usize * 64..][..64]);
+    (0..2).for_each(|block| put(&mut image, FIELDS + block * ENTRY + 4, &1u32.to_le_bytes()));
     // The name, the boot, the id of the segment, its times and its process.
     for (at, len) in [(40, 64), (104, 16), (120, 16), (136, 8), (152, 4), (160, 8)] {
         image[at..at + len].fill(0);

@@ -8,7 +8,9 @@ use mcomp_config::{
     Config, ConfigError, Endpoint, Overrides, Value, format_duration, format_size, parse_address, parse_duration,
     parse_size,
 };
+use mcomp_net::auth::{Keyring, MOST_KEYS};
 use mcomp_snapshot::file::Name;
+use mcomp_wire::Role;
 
 use crate::Seed;
 
@@ -210,4 +212,25 @@ pub fn snapshot_name_seeds() -> Vec<Seed> {
         ("absolute", "/tmp/x-20260102T030405.678Z-full-0123abcd.mcs"),
     ];
     texts.map(|(name, text)| (name, text.into())).to_vec()
+}
+
+/// The secret of a cluster. What is accepted comes back from its own text, and what is refused says nothing of a key.
+pub fn secret(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Keyring::parse(text) {
+        Ok(keyring) => {
+            assert_eq!(Keyring::parse(&keyring.to_text()).as_ref(), Ok(&keyring));
+            assert!(Role::ALL.iter().all(|&role| keyring.of(role).count() <= MOST_KEYS));
+            assert_eq!(keyring.retired().retired(), keyring.retired());
+        }
+        Err(error) => assert!(error.to_string().len() < 200 && error.line <= text.lines().count(), "{error}"),
+    }
+}
+
+/// The seeds of [`secret`].
+pub fn secret_seeds() -> Vec<Seed> {
+    let key = |digit: &str| digit.repeat(64);
+    let all = format!("# all\nclient {}\nnode   {}\nadmin  {}\n", key("1"), key("2"), key("a"));
+    let rotated = format!("client {} # new\nclient {}\n", key("3"), key("1"));
+    vec![("all", all.into_bytes()), ("rotated", rotated.into_bytes()), ("short", b"client 12\n".to_vec())]
 }

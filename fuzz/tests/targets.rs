@@ -24,7 +24,7 @@ macro_rules! exercises {
 
 exercises! {
     header inbox request batch_answer atomic_answer chunk hello welcome message connection config quantity endpoint
-    snapshot_name snapshot_file snapshot_chain segment shell_line
+    snapshot_name secret snapshot_file snapshot_chain segment shell_line
 }
 
 fn exercise(name: &str) {

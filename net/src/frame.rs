@@ -168,6 +168,7 @@ impl Inbox {
         if received >= HEADER_LEN
             && let Ok(header) = Header::parse(&head)
             && header.length as usize == target.len()
+            && self.check_sealed(&header).is_ok()
             && wanted(&header)
         {
             return Ok(Around::Body { header, received: received - HEADER_LEN });

@@ -3,6 +3,7 @@
 //! tests that see them fail prove nothing.
 
 use std::io::{Read, Write};
+use std::process::Stdio;
 
 use mcomp_client::{Cluster as Client, Error, Options};
 use mcomp_net::auth::{Keyring, Opener, Prover, SEAL_LEN, Sealer};
@@ -449,4 +450,40 @@ fn a_secret_that_cannot_be_trusted_starts_nothing() {
     }
     let error = Client::connect(&cluster.config()).map(drop).unwrap_err();
     assert!(matches!(error, Error::Options(_)), "{error}");
+}
+
+/// Another user of the machine cannot open the segment, and is served through the socket like anybody else. Only root can
+/// become another user; anybody else sees here that his own reads do not ask the server.
+#[test]
+fn another_user_of_the_machine_goes_through_the_socket() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    let cluster = Setup::new(1, K).servers();
+    cluster.client().write_at(0, b"for all").unwrap();
+    let segment = std::path::PathBuf::from(format!("/dev/shm/mcomp.{}.0", cluster.name));
+    assert_eq!(segment.metadata().unwrap().mode() & 0o7777, 0o600);
+    let reads = || cluster.client().status(0).unwrap().counters.ops.get("read").copied().unwrap_or(0);
+    // Ten reads of one process, because the first of them asks in any case.
+    let read_as = |user: Option<u32>| {
+        let before = reads();
+        let mut command = cluster.command(&["shell"]);
+        if let Some(user) = user {
+            command.uid(user).gid(user);
+        }
+        let mut shell = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("mcomp runs");
+        let lines = "{\"op\":\"read\",\"addr\":0,\"len\":7}\n".repeat(10);
+        shell.stdin.take().expect("a pipe").write_all(lines.as_bytes()).expect("the shell reads");
+        let output = shell.wait_with_output().expect("the shell ends");
+        let told = String::from_utf8(output.stdout).expect("lines");
+        assert_eq!(told.matches("Zm9yIGFsbA==").count(), 10, "{told}");
+        reads() - before
+    };
+    let ours = read_as(None);
+    if rustix::process::geteuid().is_root() {
+        for path in [cluster.dir.path(), cluster.config_path()] {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        assert_eq!(read_as(Some(54321)), 10, "another user has read without asking");
+    }
+    assert!(ours < 10, "{ours} of ten reads have asked");
 }

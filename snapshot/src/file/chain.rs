@@ -167,7 +167,8 @@ impl Relatives {
     }
 }
 
-/// Whether a file of this name in the folder is to be looked at. A person may have renamed it.
+/// Whether a file of this name in the folder is to be looked at. A person may have renamed it, but not to
+/// what would garble a listing.
 pub(super) fn is_snapshot_name(name: &str) -> bool {
-    name.ends_with(SUFFIX) && !name.starts_with('.')
+    name.ends_with(SUFFIX) && !name.starts_with('.') && !name.contains(char::is_control)
 }

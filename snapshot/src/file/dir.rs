@@ -109,15 +109,21 @@ impl Dir {
         }
         match calls::open(self.fd.as_fd(), name, flags | OFlags::NOFOLLOW) {
             Ok(fd) => Ok(File::from(fd)),
-            Err(Errno::LOOP) => Err(not_a_file(&path, "it is a link, and none is followed here")),
-            Err(Errno::NXIO) => Err(not_a_file(&path, "it is a socket or a device")),
+            Err(Errno::LOOP) => Err(not_a_file(&path, A_LINK)),
+            Err(Errno::NXIO) => Err(not_a_file(&path, NO_FILE)),
             Err(errno) => Err(io_error(doing, &path)(errno)),
         }
     }
 }
 
+/// Why a link in a folder of snapshots is none of them.
+pub(super) const A_LINK: &str = "it is a link, and none is followed here; use the path that it leads to";
+
+/// Why what cannot even be opened is none.
+pub(super) const NO_FILE: &str = "it is a socket or a device";
+
 /// What stands at `path` can be no snapshot, whatever the disk does.
-fn not_a_file(path: &Path, why: &str) -> FileError {
+pub(super) fn not_a_file(path: &Path, why: &str) -> FileError {
     FileError::Bad { path: path.to_owned(), part: Part::File, why: why.to_owned() }
 }
 

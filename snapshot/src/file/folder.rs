@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use super::chain::is_snapshot_name;
+use super::dir::{A_LINK, not_a_file};
 use super::reader::peek;
 use super::{Dir, FileError, MAX_CHAIN_FILES, Meta, Snapshot, temp};
 
@@ -94,11 +95,15 @@ impl Folder {
     ///
     /// # Errors
     ///
-    /// [`FileError::NotFound`] when there is neither.
+    /// [`FileError::NotFound`] when there is neither, [`FileError::Bad`] when the name is that of a link.
     pub fn resolve(&self, name_or_path: &str) -> Result<PathBuf, FileError> {
-        let in_folder = self.dir.path_of(name_or_path);
-        if !name_or_path.contains('/') && is_snapshot_name(name_or_path) && in_folder.symlink_metadata().is_ok() {
-            return Ok(in_folder);
+        if !name_or_path.contains('/') && is_snapshot_name(name_or_path) {
+            let in_folder = self.dir.path_of(name_or_path);
+            match in_folder.symlink_metadata() {
+                Ok(facts) if facts.is_symlink() => return Err(not_a_file(&in_folder, A_LINK)),
+                Ok(_) => return Ok(in_folder),
+                Err(_) => {}
+            }
         }
         if Path::new(name_or_path).exists() {
             return Ok(PathBuf::from(name_or_path));

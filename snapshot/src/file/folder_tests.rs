@@ -171,6 +171,44 @@ fn names_are_resolved_in_the_folder_and_paths_as_they_are() {
 }
 
 #[test]
+fn a_name_that_is_a_link_or_garbles_a_listing_is_no_snapshot() {
+    let (scratch, folder) = scratch();
+    let meta = put(&folder, full(1, 8));
+    let outside = scratch.path().join("outside.mcs");
+    std::fs::rename(path(&folder, &meta), &outside).unwrap();
+    for (name, target) in [("link.mcs", &outside), ("nothing.mcs", &scratch.path().join("nothing"))] {
+        std::os::unix::fs::symlink(target, folder.dir().path().join(name)).unwrap();
+        let refused = folder.resolve(name).unwrap_err().to_string();
+        assert!(refused.contains("it is a link"), "{refused}");
+    }
+    let entries = folder.list().unwrap();
+    assert!(entries.iter().all(|e| matches!(&e.state, State::Broken(why) if why.contains("it is a link"))));
+    assert!(folder.prune("demo", 1).unwrap().removed.is_empty(), "what is a link keeps nobody from pruning");
+    assert_eq!(entries.len(), 2);
+    for name in ["a\nb.mcs", "\u{1b}[2J.mcs", "\u{9b}2J.mcs"] {
+        std::fs::copy(&outside, folder.dir().path().join(name)).unwrap();
+        assert!(matches!(folder.resolve(name), Err(FileError::NotFound { .. })));
+    }
+    assert_eq!(folder.list().unwrap(), entries);
+}
+
+#[test]
+fn a_folder_that_is_swapped_after_it_was_opened_redirects_nothing() {
+    let (scratch, folder) = scratch();
+    let (aside, trap) = (scratch.path().join("aside"), scratch.path().join("trap"));
+    let writer = Writer::create(folder.dir(), full(1, 8)).unwrap();
+    std::fs::rename(folder.dir().path(), &aside).unwrap();
+    std::fs::create_dir(&trap).unwrap();
+    std::os::unix::fs::symlink(&trap, folder.dir().path()).unwrap();
+    let name = writer.finish().unwrap().name;
+    assert!(aside.join(name.as_str()).exists());
+    assert_eq!(folder.prune("demo", 1).unwrap(), Pruned::default());
+    put(&folder, full(2, 8));
+    assert_eq!(folder.prune("demo", 1).unwrap().removed.len(), 1);
+    assert_eq!(std::fs::read_dir(&trap).unwrap().count(), 0);
+}
+
+#[test]
 fn pruning_keeps_the_newest_and_all_that_they_build_on() {
     let (_scratch, folder) = scratch();
     let first = put(&folder, full(1, 8));

@@ -9,10 +9,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
 use zerocopy::FromBytes;
 
 use super::bytes::{CHUNK_HEADER_BYTES, ChunkBytes, ENTRY_BYTES, HEADER_BYTES};
 use super::chunk::{checksum, chunk_bytes, decode};
+use super::dir::{NO_FILE, not_a_file};
 use super::error::{Fault, Part, ensure, io_error};
 use super::footer::{self, ChunkEntry, TAIL_BYTES, Table, Tail};
 use super::header::{parse_header, parse_servers, server_section_bytes};
@@ -161,8 +163,11 @@ struct Source {
 
 impl Source {
     fn open(path: &Path) -> Result<Source, FileError> {
-        let file = calls::open(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK).map_err(io_error("open", path))?;
-        Source::of(File::from(file), path.to_owned())
+        match calls::open(CWD, path, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(file) => Source::of(File::from(file), path.to_owned()),
+            Err(Errno::NXIO) => Err(not_a_file(path, NO_FILE)),
+            Err(errno) => Err(io_error("open", path)(errno)),
+        }
     }
 
     fn open_in(dir: &Dir, name: &str) -> Result<Source, FileError> {

@@ -34,6 +34,12 @@ mod damage;
 /// A fault at every single call of the master to its disk: no half file, no wrong word, no harm.
 mod sweep;
 
+/// Memory that is not there is refused with the numbers; nobody dies of it.
+mod room;
+
+/// No name, whoever brings or plants it, leads out of the snapshot folder.
+mod names;
+
 /// A full or unwritable disk is reported, and the servers serve on.
 mod full;
 

@@ -157,6 +157,20 @@ fn an_incremental_snapshot_survives_a_fault_at_every_call() {
     stricken.restores();
 }
 
+/// What a power failure may take is not in this sweep, but the order of the calls is.
+#[test]
+fn a_file_is_synced_before_it_gets_its_name_and_its_folder_after() {
+    let mut stricken = Stricken::start();
+    stricken.begin_traced(State::Full);
+    made(&stricken, &stricken.create(State::Full), "no fault");
+    let told = stricken.told();
+    let calls = told.lines().filter_map(|line| line.split_once("disk call=")).map(|(_, call)| call);
+    let changes: Vec<&str> = calls.filter(|call| ["Write", "Sync", "Rename", "Unlink"].contains(call)).collect();
+    // What a killed writer had left goes first, what retention removes goes last.
+    assert_eq!(changes, ["Unlink", "Write", "Sync", "Rename", "Sync", "Unlink", "Unlink", "Sync"]);
+    stricken.stop();
+}
+
 /// Faults rarely come alone: what clears away after the first one may meet the second.
 #[test]
 fn a_snapshot_survives_two_faults() {

@@ -106,6 +106,14 @@ impl Stricken {
         self.names()
     }
 
+    /// The same without a fault, with the buffers of a release and every call in the log.
+    pub(super) fn begin_traced(&mut self, state: State) {
+        self.begin(state, "");
+        self.stop();
+        let words = ["env", "MCOMP_LOG=mcomp_snapshot::file=trace,warn", "MCOMP_TEST_SHRINK=1"];
+        self.cluster.start_snapshotter_under(&words, 0);
+    }
+
     /// Has a snapshot made by the command.
     pub(super) fn create(&self, state: State) -> Output {
         let args = ["snapshot", "create", "--incremental"];

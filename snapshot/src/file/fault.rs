@@ -3,7 +3,8 @@
 //! `MCOMP_TEST_FAULT` names them: `write:3:eio` makes the third write of this process fail, and a list
 //! of them is separated by commas. The calls are those of [`Call`], in lower case, or `any`; the
 //! effects are `kill` (the process kills itself before the call), `eio`, `enospc`, and `short` (a
-//! write that takes half of the bytes). Each that is met is told in the log. `MCOMP_TEST_SHRINK`
+//! write that takes half of the bytes). Each that is met is told in the log, and at the level `trace`
+//! every call. `MCOMP_TEST_SHRINK`
 //! divides the sizes of buffers, so that small files take the ways of large ones.
 //!
 //! Without the feature `faults` all of this is constants, and neither variable is looked at.
@@ -103,6 +104,7 @@ mod asked {
 
     /// Counts the call at every fault that waits for one of its kind.
     fn effect(call: Call) -> Result<Option<Effect>, Errno> {
+        tracing::trace!(?call, "disk");
         let mut met = None;
         for fault in FAULTS.iter().filter(|fault| fault.call.is_none_or(|kind| kind == call)) {
             // Relaxed: a count, and nothing hangs on it. It is not decremented below zero.

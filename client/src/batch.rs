@@ -2,20 +2,28 @@
 //!
 //! Items are independent: one that fails does not stop the others. Items that touch the same server
 //! are done in the order in which they were added; between servers there is no order.
+//!
+//! A batch is there to make small requests cheap, so nothing is allocated for a single item but the
+//! bytes of a read that was given no buffer.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use mcomp_wire::{AtomicOp, limits};
+use mcomp_wire::{AtomicOp, Range, Space, limits};
 
-use crate::cluster::{PIECE, zeros};
+use crate::cluster::PIECE;
 use crate::lane::Lane;
 use crate::transfer::{OnFailure, drive};
-use crate::{Cluster, Error, Exchanged, Exchanged16, Outcome};
+use crate::{Cluster, Error, Exchanged, Exchanged16};
 
-use frame::{Frame, Part};
+use frame::Frame;
+use progress::Progress;
 
 mod frame;
+mod plan;
+mod progress;
+
+/// Items that a batch has room for from the first on: 4 KiB, so that it need not grow again and again.
+const MANY: usize = 64;
 
 /// Requests that are collected and sent together; made by [`Cluster::batch`].
 ///
@@ -37,7 +45,7 @@ pub struct Batch<'a> {
 /// What came of one item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BatchOutcome {
-    /// A write or fill is done.
+    /// A write or fill is done, or the caller's buffer holds what a read found.
     Done,
     /// What a read found.
     Bytes(Vec<u8>),
@@ -49,13 +57,34 @@ pub enum BatchOutcome {
     Exchanged16(Exchanged16),
 }
 
+/// A request as the caller made it. Its range may be wrong.
 #[derive(Debug)]
-enum Item<'a> {
-    Read { addr: u64, len: u64 },
-    Write { addr: u64, data: Cow<'a, [u8]> },
-    Fill { addr: u64, len: u64, byte: u8 },
-    Atomic { addr: u64, op: AtomicOp, operand: u64, expected: u64 },
-    Cas16 { addr: u64, expected: u128, new: u128 },
+struct Item<'a> {
+    addr: u64,
+    what: What<'a>,
+}
+
+#[derive(Debug)]
+enum What<'a> {
+    Read {
+        len: u64,
+    },
+    /// Its buffer, until [`Progress`] takes it.
+    ReadInto(&'a mut [u8]),
+    Write(Cow<'a, [u8]>),
+    Fill {
+        len: u64,
+        byte: u8,
+    },
+    Atomic {
+        op: AtomicOp,
+        operand: u64,
+        expected: u64,
+    },
+    Cas16 {
+        expected: u128,
+        new: u128,
+    },
 }
 
 impl Cluster {
@@ -68,33 +97,39 @@ impl Cluster {
 impl<'a> Batch<'a> {
     /// Adds a read; its outcome is [`BatchOutcome::Bytes`].
     pub fn read(&mut self, addr: u64, len: u64) -> &mut Self {
-        self.add(Item::Read { addr, len })
+        self.add(addr, What::Read { len })
+    }
+
+    /// Adds a read that fills `buffer`; its outcome is [`BatchOutcome::Done`]. Cheaper for many small ones, as
+    /// nothing is allocated. When it fails, `buffer` may have changed.
+    pub fn read_into(&mut self, addr: u64, buffer: &'a mut [u8]) -> &mut Self {
+        self.add(addr, What::ReadInto(buffer))
     }
 
     /// Adds a write of borrowed or owned bytes.
     pub fn write(&mut self, addr: u64, data: impl Into<Cow<'a, [u8]>>) -> &mut Self {
-        self.add(Item::Write { addr, data: data.into() })
+        self.add(addr, What::Write(data.into()))
     }
 
     /// Adds a fill.
     pub fn fill(&mut self, addr: u64, len: u64, byte: u8) -> &mut Self {
-        self.add(Item::Fill { addr, len, byte })
+        self.add(addr, What::Fill { len, byte })
     }
 
     /// Adds an atomic; its outcome is [`BatchOutcome::Previous`]. A compare-exchange added this way
     /// expects zero; see [`Batch::compare_exchange`].
     pub fn atomic(&mut self, addr: u64, op: AtomicOp, operand: u64) -> &mut Self {
-        self.add(Item::Atomic { addr, op, operand, expected: 0 })
+        self.add(addr, What::Atomic { op, operand, expected: 0 })
     }
 
     /// Adds a compare-exchange; its outcome is [`BatchOutcome::Exchanged`].
     pub fn compare_exchange(&mut self, addr: u64, expected: u64, new: u64) -> &mut Self {
-        self.add(Item::Atomic { addr, op: AtomicOp::CompareExchange, operand: new, expected })
+        self.add(addr, What::Atomic { op: AtomicOp::CompareExchange, operand: new, expected })
     }
 
     /// Adds a compare-exchange of 16 bytes; its outcome is [`BatchOutcome::Exchanged16`].
     pub fn compare_exchange_16(&mut self, addr: u64, expected: u128, new: u128) -> &mut Self {
-        self.add(Item::Cas16 { addr, expected, new })
+        self.add(addr, What::Cas16 { expected, new })
     }
 
     /// How many items there are.
@@ -109,137 +144,69 @@ impl<'a> Batch<'a> {
 
     /// Sends everything and waits for it. One result per item, in the order in which they were added.
     /// An item that is refused before it is sent leaves the others alone.
-    pub fn run(self) -> Vec<Result<BatchOutcome, Error>> {
-        // Without an era, no item is prepared either.
-        let era = self.cluster.era().unwrap_or_default();
-        let mut items: Vec<Progress> =
-            self.items.iter().map(|item| Progress::new(item.prepare(self.cluster))).collect();
-        let plan = self.plan(&mut items);
-        let (mut lanes, mut frames_of) = (Vec::new(), Vec::new());
-        for (server, frames) in &plan {
-            match self.cluster.note(era, self.cluster.checkout(*server, era)) {
+    pub fn run(mut self) -> Vec<Result<BatchOutcome, Error>> {
+        let cluster = self.cluster;
+        let era = match cluster.era() {
+            Ok(era) => era,
+            Err(error) => return self.items.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let mut progress = Progress::new(self.items.len());
+        let frames = plan::frames(&mut self.items, cluster.space(), &mut progress);
+        let items = &self.items;
+        let (mut lanes, mut shares) = (Vec::new(), Vec::new());
+        for share in frames.chunk_by(|a, b| a.server() == b.server()) {
+            match cluster.note(era, cluster.checkout(share[0].server(), era)) {
                 Ok(lease) => {
-                    lanes
-                        .push(Lane::new(lease, frames.iter().zip(0..).map(|(frame, tag)| frame.ask(tag, &self.items))));
-                    frames_of.push(frames);
+                    lanes.push(Lane::new(lease, share.iter().zip(0..).map(|(frame, tag)| frame.ask(tag, items))));
+                    shares.push(share);
                 }
-                Err(error) => frames.iter().for_each(|frame| frame.fail(&mut items, &error)),
+                Err(error) => share.iter().for_each(|frame| frame.fail(&mut progress, &error)),
             }
         }
-        let mut answered: Vec<_> = frames_of.iter().map(|frames| vec![false; frames.len()]).collect();
         drive(&mut lanes, OnFailure::GoOn, &mut |lane: usize, tag: u64, body: &[u8]| {
-            let frame = &frames_of[lane][tag as usize];
-            let peer = self.cluster.pool(frame.server()).peer();
-            frame.take(body, &self.items, &mut items, peer)?;
-            answered[lane][tag as usize] = true;
-            Ok(())
+            let frame: &Frame = &shares[lane][tag as usize];
+            frame.take(body, items, &mut progress, cluster.pool(frame.server()).peer())
         });
-        self.cluster.note_failures(era, &lanes);
-        for ((lane, frames), answered) in lanes.iter().zip(frames_of).zip(answered) {
-            let unanswered = frames.iter().zip(0..).zip(answered).filter(|(_, answered)| !answered);
-            for ((frame, index), _) in unanswered {
-                frame.fail(&mut items, &lane.failure_of(index, frame.modifies()));
+        cluster.note_failures(era, &lanes);
+        for (lane, share) in lanes.iter().zip(shares) {
+            for (frame, index) in share.iter().zip(0..).filter(|(frame, _)| !frame.is_answered()) {
+                frame.fail(&mut progress, &lane.failure_of(index, frame.modifies()));
             }
         }
-        items.into_iter().map(|item| item.finish(self.cluster)).collect()
+        progress.finish(cluster)
     }
 
-    fn add(&mut self, item: Item<'a>) -> &mut Self {
-        self.items.push(item);
+    fn add(&mut self, addr: u64, what: What<'a>) -> &mut Self {
+        if self.items.capacity() == 0 {
+            self.items.reserve(MANY);
+        }
+        self.items.push(Item { addr, what });
         self
-    }
-
-    /// Sorts the items that are well so far into frames by server.
-    fn plan(&self, items: &mut [Progress]) -> BTreeMap<u32, Vec<Frame>> {
-        let mut plan: BTreeMap<u32, Vec<Frame>> = BTreeMap::new();
-        for (index, (item, progress)) in self.items.iter().zip(items).enumerate() {
-            if progress.failure.is_some() {
-                continue;
-            }
-            let (addr, len) = item.range();
-            let range = self.cluster.space().check(addr, len).expect("prepare checked it");
-            for piece in range.pieces(item.longest()) {
-                progress.open += 1;
-                let part = Part::new(index, piece.addr - addr, piece);
-                let request = part.request(item);
-                let frames = plan.entry(piece.server).or_default();
-                if !frames.last().is_some_and(|frame| frame.has_room(&request)) {
-                    frames.push(Frame::new(piece.server));
-                }
-                frames.last_mut().expect("pushed when there was none").push(part, &request);
-            }
-        }
-        plan
     }
 }
 
 impl Item<'_> {
-    fn range(&self) -> (u64, u64) {
-        match self {
-            Item::Read { addr, len } | Item::Fill { addr, len, .. } => (*addr, *len),
-            Item::Write { addr, data } => (*addr, data.len() as u64),
-            Item::Atomic { addr, .. } => (*addr, 8),
-            Item::Cas16 { addr, .. } => (*addr, 16),
-        }
+    /// Turns the claim into a range, or refuses what must not be sent.
+    fn check(&self, space: Space) -> Result<Range, Error> {
+        let (len, align) = match &self.what {
+            What::Read { len } | What::Fill { len, .. } => (*len, 1),
+            What::ReadInto(buffer) => (buffer.len() as u64, 1),
+            What::Write(data) => (data.len() as u64, 1),
+            What::Atomic { .. } => (8, 8),
+            What::Cas16 { .. } => (16, 16),
+        };
+        let range = space.check(self.addr, len)?;
+        // As `is_multiple_of`, for a power of two that the compiler does not know.
+        if self.addr & (align - 1) == 0 { Ok(range) } else { Err(Error::Unaligned { addr: self.addr, align }) }
     }
 
     /// Bytes that one part of it may have.
     fn longest(&self) -> u64 {
-        if let Item::Fill { .. } = self { limits::MAX_SPAN } else { PIECE }
+        if let What::Fill { .. } = self.what { limits::MAX_SPAN } else { PIECE }
     }
 
-    /// Refuses what must not be sent, and makes the outcome that the parts complete.
-    fn prepare(&self, cluster: &Cluster) -> Result<BatchOutcome, Error> {
-        let (addr, len) = self.range();
-        cluster.range_of(addr, len)?;
-        match self {
-            Item::Read { len, .. } => Ok(BatchOutcome::Bytes(zeros(*len)?)),
-            Item::Write { .. } | Item::Fill { .. } => Ok(BatchOutcome::Done),
-            Item::Atomic { .. } | Item::Cas16 { .. } => cluster.home_of(addr, len).map(|_| BatchOutcome::Done),
-        }
-    }
-}
-
-/// How far an item has come.
-///
-/// - `open` counts its parts without an answer. It is done when that is zero and none has failed:
-///   a part that nobody accounts for never becomes a success.
-/// - `done_at` is a server where a part of it changed memory.
-#[derive(Debug)]
-struct Progress {
-    outcome: BatchOutcome,
-    failure: Option<Error>,
-    open: usize,
-    done_at: Option<u32>,
-}
-
-impl Progress {
-    /// An item before it is sent: what its outcome will look like, or why it must not be sent.
-    fn new(prepared: Result<BatchOutcome, Error>) -> Progress {
-        let (outcome, failure) = match prepared {
-            Ok(outcome) => (outcome, None),
-            Err(error) => (BatchOutcome::Done, Some(error)),
-        };
-        Progress { outcome, failure, open: 0, done_at: None }
-    }
-
-    /// Notes that a part failed. The first failure stands, unless a later one leaves more open.
-    fn fail(&mut self, error: Error) {
-        let first = self.failure.as_ref().map(Error::outcome);
-        if first.is_none() || (first, error.outcome()) == (Some(Outcome::Fail), Outcome::Unknown) {
-            self.failure = Some(error);
-        }
-    }
-
-    /// What came of the whole item.
-    fn finish(self, cluster: &Cluster) -> Result<BatchOutcome, Error> {
-        match (self.failure, self.done_at) {
-            (None, _) => {
-                assert_eq!(self.open, 0, "parts of a batch item were neither answered nor failed");
-                Ok(self.outcome)
-            }
-            (Some(error), Some(server)) => Err(cluster.pool(server).peer().in_part(error)),
-            (Some(error), None) => Err(error),
-        }
+    /// Whether it may change memory.
+    fn modifies(&self) -> bool {
+        !matches!(self.what, What::Read { .. } | What::ReadInto(_))
     }
 }

@@ -40,6 +40,7 @@
 mod ask;
 mod atomics;
 mod batch;
+mod clock;
 mod cluster;
 mod copy;
 mod dedicated;

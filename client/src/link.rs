@@ -12,6 +12,7 @@ use mcomp_wire::{Header, Kind, Status, flags, limits};
 use uuid::Uuid;
 
 use crate::ask::Ask;
+use crate::clock::now_ms;
 use crate::sink::Sink;
 
 /// Small frames are gathered up to this many bytes before they are sent.
@@ -19,7 +20,7 @@ const OUTBOX: usize = 64 << 10;
 
 /// A connection that has stood idle for less is not asked whether its peer is still there: that
 /// costs a system call.
-const FRESH: Duration = Duration::from_millis(100);
+const FRESH_MS: u64 = 100;
 
 /// A connection, its session and its numbering.
 ///
@@ -36,7 +37,7 @@ pub(crate) struct Link {
     broken: bool,
     parted: bool,
     socket_timeout: Duration,
-    idle_since: Instant,
+    idle_since_ms: u64,
 }
 
 impl Link {
@@ -52,7 +53,7 @@ impl Link {
             broken: false,
             parted: false,
             socket_timeout: timeout,
-            idle_since: Instant::now(),
+            idle_since_ms: now_ms(),
         }
     }
 
@@ -212,12 +213,12 @@ impl Link {
 
     /// Notes that it goes back into the pool.
     pub(crate) fn rest(&mut self) {
-        self.idle_since = Instant::now();
+        self.idle_since_ms = now_ms();
     }
 
     /// Whether the peer has left while the link stood idle.
     pub(crate) fn is_stale(&self) -> bool {
-        if self.idle_since.elapsed() < FRESH {
+        if now_ms().saturating_sub(self.idle_since_ms) < FRESH_MS {
             return false;
         }
         // Bytes that nobody asked for are a parting word of the server.

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mcomp_net::Stream;
 use mcomp_shm::{ReadError, Reader};
 use mcomp_wire::Space;
-use rustix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
+
+use crate::clock::now_ms;
 
 /// How often the anchor is looked at while there are reads, in milliseconds.
 const LOOK_EVERY_MS: u64 = 10;
@@ -92,11 +93,4 @@ impl Local {
         self.looked_at_ms.store(now, Ordering::Relaxed);
         self.anchor.has_ended()
     }
-}
-
-/// The coarse clock costs a few nanoseconds and no system call.
-#[inline]
-fn now_ms() -> u64 {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    now.tv_sec.cast_unsigned() * 1000 + now.tv_nsec.cast_unsigned() / 1_000_000
 }

@@ -104,18 +104,21 @@ fn vectors(cluster: &Cluster, model: &mut [u8], list: &[(u64, u64)], seed: u64) 
     }
 }
 
-/// A write and a read of each range: the read follows on the same servers, so it sees the write.
+/// A write and two reads of each range: they follow on the same servers, so they see the write.
 fn batch(cluster: &Cluster, model: &mut [u8], list: &[(u64, u64)], seed: u64) {
+    let mut buffers: Vec<_> = list.iter().map(|(_, len)| vec![0; *len as usize]).collect();
     let mut batch = cluster.batch();
-    let mut expected = Vec::new();
-    for (&(addr, len), seed) in list.iter().zip(seed..) {
+    let (mut expected, mut written) = (Vec::new(), Vec::new());
+    for ((&(addr, len), seed), buffer) in list.iter().zip(seed..).zip(&mut buffers) {
         let data = pattern(len as usize, seed);
         model[span(addr, len)].copy_from_slice(&data);
-        batch.write(addr, data.clone()).read(addr, len);
-        expected.extend([BatchOutcome::Done, BatchOutcome::Bytes(data)]);
+        batch.write(addr, data.clone()).read(addr, len).read_into(addr, buffer);
+        expected.extend([BatchOutcome::Done, BatchOutcome::Bytes(data.clone()), BatchOutcome::Done]);
+        written.push(data);
     }
     let outcomes: Vec<_> = batch.run().into_iter().map(Result::unwrap).collect();
     assert_eq!(outcomes, expected);
+    assert_eq!(buffers, written);
 }
 
 /// Runs `cases` random histories over one cluster; a failure prints the history.

@@ -1,8 +1,10 @@
 //! The frames of a batch: which parts of which items travel together, and how their answers come back.
 
+use std::cell::Cell;
+
 use mcomp_wire::{AtomicAnswer, AtomicOp, Cas16Answer, Kind, Malformed, Piece, Request, Status, emit_item, limits};
 
-use super::{BatchOutcome, Item, Progress};
+use super::{BatchOutcome, Item, Progress, What};
 use crate::ask::Ask;
 use crate::peer::Peer;
 use crate::{Error, Exchanged, Exchanged16};
@@ -14,59 +16,81 @@ const ITEM_HEADER: usize = 8;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Part {
     item: usize,
-    offset: u64,
-    piece: Piece,
+    addr: u64,
+    len: u64,
 }
 
 impl Part {
-    /// The part of item number `item` that begins `offset` bytes into it.
-    pub(super) fn new(item: usize, offset: u64, piece: Piece) -> Part {
-        Part { item, offset, piece }
+    /// The part of item number `item` that `piece` is.
+    pub(super) fn new(item: usize, piece: Piece) -> Part {
+        Part { item, addr: piece.addr, len: piece.len }
+    }
+
+    /// What it takes up in a frame.
+    pub(super) fn weight(&self, item: &Item<'_>) -> Weight {
+        let (body, answer, filled) = match &item.what {
+            What::Read { .. } | What::ReadInto(_) => (16, self.len as usize, 0),
+            What::Write(_) => (8 + self.len as usize, 0, 0),
+            // It says little about how long it takes.
+            What::Fill { .. } => (24, 0, self.len),
+            What::Atomic { .. } => (32, AtomicAnswer::LEN, 0),
+            What::Cas16 { .. } => (40, Cas16Answer::LEN, 0),
+        };
+        Weight { request_len: ITEM_HEADER + body, answer_len: ITEM_HEADER + answer, filled, modifies: item.modifies() }
     }
 
     /// The request for it.
-    pub(super) fn request<'i>(&self, item: &'i Item<'_>) -> Request<'i> {
-        let Piece { addr, len, .. } = self.piece;
-        match item {
-            Item::Read { .. } => Request::Read { addr, len },
-            Item::Write { data, .. } => Request::Write { addr, data: &data[self.bytes()] },
-            Item::Fill { byte, .. } => Request::Fill { addr, len, byte: *byte },
-            Item::Atomic { op, operand, expected, .. } => {
+    fn request<'i>(&self, item: &'i Item<'_>) -> Request<'i> {
+        let Part { addr, len, .. } = *self;
+        match &item.what {
+            What::Read { .. } | What::ReadInto(_) => Request::Read { addr, len },
+            What::Write(data) => {
+                let offset = self.offset(item);
+                Request::Write { addr, data: &data[offset..offset + len as usize] }
+            }
+            What::Fill { byte, .. } => Request::Fill { addr, len, byte: *byte },
+            What::Atomic { op, operand, expected } => {
                 Request::Atomic { addr, op: *op, operand: *operand, expected: *expected }
             }
-            Item::Cas16 { expected, new, .. } => Request::Cas16 { addr, expected: *expected, new: *new },
+            What::Cas16 { expected, new } => Request::Cas16 { addr, expected: *expected, new: *new },
         }
     }
 
-    /// Where it lies in the item's bytes.
-    fn bytes(&self) -> std::ops::Range<usize> {
-        self.offset as usize..(self.offset + self.piece.len) as usize
+    /// Where it begins in the item's bytes.
+    fn offset(&self, item: &Item<'_>) -> usize {
+        (self.addr - item.addr) as usize
     }
 
-    /// Completes the item's outcome with the part's answer.
-    fn take(&self, item: &Item<'_>, body: &[u8], outcome: &mut BatchOutcome) -> Result<(), Malformed> {
-        match (item, outcome) {
-            (Item::Read { .. }, BatchOutcome::Bytes(bytes)) => {
-                if body.len() as u64 != self.piece.len {
-                    return Err(Malformed::Short);
-                }
-                bytes[self.bytes()].copy_from_slice(body);
-            }
-            (Item::Atomic { op, .. }, outcome) => {
+    /// Completes the item's outcome with the part's good answer.
+    fn take(&self, item: &Item<'_>, body: &[u8], progress: &mut Progress<'_>) -> Result<(), Malformed> {
+        match &item.what {
+            What::Read { .. } | What::ReadInto(_) if body.len() as u64 != self.len => return Err(Malformed::Short),
+            What::Read { .. } | What::ReadInto(_) => progress.found(self.item, &item.what, self.offset(item), body),
+            What::Atomic { op, .. } => {
                 let AtomicAnswer { previous, applied } = AtomicAnswer::parse(body)?;
-                *outcome = match op {
+                let outcome = match op {
                     AtomicOp::CompareExchange => BatchOutcome::Exchanged(Exchanged { swapped: applied, previous }),
                     _ => BatchOutcome::Previous(previous),
                 };
+                progress.set(self.item, outcome);
             }
-            (Item::Cas16 { .. }, outcome) => {
+            What::Cas16 { .. } => {
                 let Cas16Answer { previous, applied } = Cas16Answer::parse(body)?;
-                *outcome = BatchOutcome::Exchanged16(Exchanged16 { swapped: applied, previous });
+                progress.set(self.item, BatchOutcome::Exchanged16(Exchanged16 { swapped: applied, previous }));
             }
-            _ => {}
+            What::Write(_) | What::Fill { .. } => {}
         }
         Ok(())
     }
+}
+
+/// What a part takes up in a frame.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight {
+    request_len: usize,
+    answer_len: usize,
+    filled: u64,
+    modifies: bool,
 }
 
 /// The parts that travel in one frame.
@@ -83,12 +107,21 @@ pub(super) struct Frame {
     request_len: usize,
     answer_len: usize,
     filled: u64,
+    is_answered: Cell<bool>,
 }
 
 impl Frame {
-    /// An empty frame.
-    pub(super) fn new(server: u32) -> Frame {
-        Frame { server, parts: Vec::new(), modifies: false, request_len: 0, answer_len: 0, filled: 0 }
+    /// An empty frame that will take about `parts` parts.
+    pub(super) fn new(server: u32, parts: usize) -> Frame {
+        Frame {
+            server,
+            parts: Vec::with_capacity(parts),
+            modifies: false,
+            request_len: 0,
+            answer_len: 0,
+            filled: 0,
+            is_answered: Cell::new(false),
+        }
     }
 
     /// The server it goes to.
@@ -101,24 +134,27 @@ impl Frame {
         self.modifies
     }
 
+    /// Whether every part has its answer.
+    pub(super) fn is_answered(&self) -> bool {
+        self.is_answered.get()
+    }
+
     /// Whether another part fits.
-    pub(super) fn has_room(&self, request: &Request<'_>) -> bool {
-        let (request_len, answer_len) = weights(request);
-        let is_remembered = self.modifies || request.modifies();
+    pub(super) fn has_room(&self, part: &Weight) -> bool {
+        let is_remembered = self.modifies || part.modifies;
         let most = if is_remembered { limits::MAX_REMEMBERED_BYTES } else { limits::MAX_PAYLOAD };
         self.parts.len() < limits::MAX_BATCH
-            && self.request_len + request_len <= limits::MAX_PAYLOAD
-            && self.answer_len + answer_len <= most
-            && self.filled + filled(request) <= limits::MAX_SPAN
+            && self.request_len + part.request_len <= limits::MAX_PAYLOAD
+            && self.answer_len + part.answer_len <= most
+            && self.filled + part.filled <= limits::MAX_SPAN
     }
 
     /// Adds a part, for which there is room or which is the first.
-    pub(super) fn push(&mut self, part: Part, request: &Request<'_>) {
-        let (request_len, answer_len) = weights(request);
-        self.modifies |= request.modifies();
-        self.request_len += request_len;
-        self.answer_len += answer_len;
-        self.filled += filled(request);
+    pub(super) fn push(&mut self, part: Part, weight: &Weight) {
+        self.modifies |= weight.modifies;
+        self.request_len += weight.request_len;
+        self.answer_len += weight.answer_len;
+        self.filled += weight.filled;
         self.parts.push(part);
     }
 
@@ -134,7 +170,7 @@ impl Frame {
         &self,
         body: &[u8],
         items: &[Item<'_>],
-        progress: &mut [Progress],
+        progress: &mut Progress<'_>,
         peer: &Peer,
     ) -> Result<(), Error> {
         let wrong = |error: Malformed| peer.protocol(error.to_string());
@@ -143,40 +179,26 @@ impl Frame {
             return Err(peer.protocol(format!("{} answers to {} requests", answers.len(), self.parts.len())));
         }
         for (part, answer) in self.parts.iter().zip(answers.items()) {
-            let (item, of_item) = (&items[part.item], &mut progress[part.item]);
-            match Status::from_wire(answer.status) {
-                Status::Ok => {
-                    part.take(item, answer.body, &mut of_item.outcome).map_err(wrong)?;
-                    if !matches!(item, Item::Read { .. }) {
-                        of_item.done_at = Some(self.server);
-                    }
+            let item = &items[part.item];
+            if answer.status == Status::Ok as u16 {
+                part.take(item, answer.body, progress).map_err(wrong)?;
+                if item.modifies() {
+                    progress.changed(part.item, self.server);
                 }
-                status => of_item.fail(peer.refused(status, limits::sentence(answer.body))),
+            } else {
+                let message = limits::sentence(answer.body);
+                progress.fail(part.item, peer.refused(Status::from_wire(answer.status), message));
             }
-            of_item.open -= 1;
+            progress.close_part(part.item);
         }
+        self.is_answered.set(true);
         Ok(())
     }
 
     /// Notes that none of it was answered.
-    pub(super) fn fail(&self, progress: &mut [Progress], error: &Error) {
-        self.parts.iter().for_each(|part| progress[part.item].fail(error.clone()));
+    pub(super) fn fail(&self, progress: &mut Progress<'_>, error: &Error) {
+        self.parts.iter().for_each(|part| progress.fail(part.item, error.clone()));
     }
-}
-
-/// Bytes that a request and its answer take in a batch.
-fn weights(request: &Request<'_>) -> (usize, usize) {
-    let body = match request {
-        Request::Write { data, .. } => 8 + data.len(),
-        // The longest of the fixed layouts.
-        _ => 40,
-    };
-    (ITEM_HEADER + body, ITEM_HEADER + request.answer_len() as usize)
-}
-
-/// Bytes that a fill touches: its request says little about how long it takes.
-fn filled(request: &Request<'_>) -> u64 {
-    if let Request::Fill { len, .. } = request { *len } else { 0 }
 }
 
 #[cfg(test)]
@@ -185,12 +207,35 @@ mod tests {
 
     #[test]
     fn fills_of_one_frame_take_no_longer_than_one_may() {
-        let fill = |len| Request::Fill { addr: 0, len, byte: 0 };
-        let part = Part::new(0, 0, Piece { server: 0, addr: 0, len: 1 });
-        let mut frame = Frame::new(0);
-        frame.push(part, &fill(limits::MAX_SPAN - 1));
+        let item = |what| Item { addr: 0, what };
+        let part = |len| Part::new(0, Piece { server: 0, addr: 0, len });
+        let fill = |len| part(len).weight(&item(What::Fill { len, byte: 0 }));
+        let mut frame = Frame::new(0, 0);
+        frame.push(part(limits::MAX_SPAN - 1), &fill(limits::MAX_SPAN - 1));
         assert!(frame.has_room(&fill(1)));
         assert!(!frame.has_room(&fill(2)));
-        assert!(frame.has_room(&Request::Write { addr: 0, data: &[0; 64] }));
+        assert!(frame.has_room(&part(64).weight(&item(What::Write(vec![0; 64].into())))));
+    }
+
+    #[test]
+    fn a_part_weighs_what_is_sent_and_answered() {
+        let mut buffer = [0; 5];
+        for what in [
+            What::Read { len: 5 },
+            What::ReadInto(&mut buffer),
+            What::Write(vec![0; 5].into()),
+            What::Fill { len: 5, byte: 0 },
+            What::Atomic { op: AtomicOp::Add, operand: 1, expected: 0 },
+            What::Cas16 { expected: 0, new: 1 },
+        ] {
+            let item = Item { addr: 0, what };
+            let part = Part::new(0, Piece { server: 0, addr: 0, len: 5 });
+            let (request, weight) = (part.request(&item), part.weight(&item));
+            let mut sent = Vec::new();
+            emit_item(&request, &mut sent);
+            assert_eq!(weight.request_len, sent.len(), "{request:?}");
+            assert_eq!(weight.answer_len as u64, ITEM_HEADER as u64 + request.answer_len(), "{request:?}");
+            assert_eq!(weight.modifies, request.modifies(), "{request:?}");
+        }
     }
 }

@@ -1,8 +1,9 @@
 //! Does one kind of small operation so many times through the client library, one after the other:
 //! what `scripts/instructions` runs under a profiler.
 //!
-//! `operations CONFIG tcp|unix|segment read|write COUNT`, with the values of CONFIG given as
-//! `CLUSTER,ADDRESS,K_BYTES` of a cluster of one server.
+//! `operations CONFIG tcp|unix|segment OP COUNT`, with the values of CONFIG given as
+//! `CLUSTER,ADDRESS,K_BYTES` of a cluster of one server. OP is read, write, batch-read, batch-read-into or
+//! batch-write; in batches, 64 operations go together.
 
 use std::process::ExitCode;
 
@@ -19,7 +20,7 @@ fn main() -> ExitCode {
             }
         },
         _ => {
-            eprintln!("usage: operations CLUSTER,ADDRESS,K_BYTES tcp|unix|segment read|write COUNT");
+            eprintln!("usage: operations CLUSTER,ADDRESS,K_BYTES tcp|unix|segment OP COUNT");
             ExitCode::FAILURE
         }
     }
@@ -33,13 +34,26 @@ fn run(cluster: &str, path: &str, op: &str, count: &str) -> Result<(), Error> {
     let mut options = Options::new(name, Space::new(k_bytes, 1).ok_or_else(|| usage(k))?, [address]);
     (options.unix, options.segment) = (path != "tcp", path == "segment");
     let cluster = Cluster::with_options(options)?;
-    let mut bytes = [0x5a; 8];
-    for _ in 0..count {
-        match op {
-            "read" => cluster.read_at(4096, &mut bytes)?,
-            "write" => cluster.write_at(4096, &bytes)?,
-            _ => return Err(usage(op)),
+    let mut bytes = [0x5a; 512];
+    match op {
+        "read" => (0..count).try_for_each(|_| cluster.read_at(4096, &mut bytes[..8])),
+        "write" => (0..count).try_for_each(|_| cluster.write_at(4096, &bytes[..8])),
+        "batch-read" | "batch-read-into" | "batch-write" => {
+            (0..count / 64).try_for_each(|_| batch(&cluster, op, &mut bytes))
         }
+        _ => Err(usage(op)),
     }
-    Ok(())
+}
+
+/// 64 operations that go together.
+fn batch(cluster: &Cluster, op: &str, bytes: &mut [u8; 512]) -> Result<(), Error> {
+    let mut batch = cluster.batch();
+    for (addr, bytes) in (4096..).step_by(8).zip(bytes.chunks_exact_mut(8)) {
+        match op {
+            "batch-read" => batch.read(addr, 8),
+            "batch-read-into" => batch.read_into(addr, bytes),
+            _ => batch.write(addr, &*bytes),
+        };
+    }
+    batch.run().into_iter().try_for_each(|outcome| outcome.map(drop))
 }

@@ -49,7 +49,13 @@ impl Peer for Mcomp {
 
     fn connect(&self, work: Work) -> anyhow::Result<Box<dyn Conn>> {
         let cluster = self.servers.client(self.transport, 1)?;
-        Ok(Box::new(Link { cluster, work, addr: work.addr(), buffer: vec![0x5a; work.size_bytes], value: 0 }))
+        Ok(Box::new(Link {
+            cluster,
+            work,
+            addr: work.addr(),
+            buffer: vec![0x5a; work.size_bytes * work.depth],
+            value: 0,
+        }))
     }
 }
 
@@ -85,13 +91,14 @@ impl Conn for Link {
 }
 
 impl Link {
-    fn run_batch(&self) -> anyhow::Result<()> {
+    fn run_batch(&mut self) -> anyhow::Result<()> {
+        let size_bytes = self.work.size_bytes;
         let mut batch = self.cluster.batch();
-        for index in 0..self.work.depth {
-            let addr = self.addr + (index * self.work.size_bytes) as u64;
+        let addrs = (self.addr..).step_by(size_bytes);
+        for (addr, bytes) in addrs.zip(self.buffer.chunks_exact_mut(size_bytes)) {
             match self.work.op {
-                Op::Get => batch.read(addr, self.work.size_bytes as u64),
-                _ => batch.write(addr, self.buffer.as_slice()),
+                Op::Get => batch.read_into(addr, bytes),
+                _ => batch.write(addr, &*bytes),
             };
         }
         for outcome in batch.run() {

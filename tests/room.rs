@@ -16,6 +16,8 @@ use crate::harness::{Cluster, MCOMP, Setup, under};
 
 /// What a server of the tests lends: 256 blocks.
 const K: u64 = 1 << 20;
+/// A segment of K without its shadow area: header, block table, data, receive slots.
+const SEGMENT: u64 = 4096 + K / 64 + K + 532_480;
 
 /// A /dev/shm of one's own, as long as its holder lives: until stdin of the holder is closed, so
 /// also when the test is killed.
@@ -134,7 +136,7 @@ fn serves(cluster: &Cluster, byte: u8) {
 #[test]
 fn a_shadow_area_without_room_fails_the_snapshot_and_nothing_else() {
     // Room for the segment, and for half of its shadow area.
-    let Some(shm) = OwnShm::of(K + K / 2) else { return };
+    let Some(shm) = OwnShm::of(SEGMENT + K / 2) else { return };
     let cluster = start(&shm, Setup::new(1, &K.to_string()));
     let pid = cluster.server_pid(0);
     for byte in 1..4 {

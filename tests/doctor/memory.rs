@@ -80,13 +80,13 @@ fn the_size_of_dev_shm_is_held_against_start_and_snapshot() {
     };
     let found = with("2m", "true", 1);
     let wanted = fix(find(&found, "shm", "fail", "/dev/shm")).to_owned();
-    assert!(wanted.ends_with("mount -o remount,size=5M /dev/shm"), "{wanted}");
-    find(&with("3m", "true", 0), "shm", "warn", "/dev/shm");
-    find(&with("5m", "true", 0), "shm", "ok", "/dev/shm");
+    assert!(wanted.ends_with("mount -o remount,size=6M /dev/shm"), "{wanted}");
+    find(&with("4m", "true", 0), "shm", "warn", "/dev/shm");
+    find(&with("6m", "true", 0), "shm", "ok", "/dev/shm");
     // A snapshot that will be made without being asked for will fail.
     let text = fs::read_to_string(cluster.config_path()).expect("the file");
     fs::write(cluster.config_path(), text.replace("\"off\"", "\"60s\"")).expect("the file");
-    find(&with("3m", "true", 1), "shm", "fail", "/dev/shm");
+    find(&with("4m", "true", 1), "shm", "fail", "/dev/shm");
     // The kernel lets only real root remount it.
     if geteuid().is_root() {
         find(&with("2m", &wanted, 0), "shm", "ok", "/dev/shm");

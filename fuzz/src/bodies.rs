@@ -147,8 +147,19 @@ pub fn chunk(data: &[u8]) {
     let Some(codec) = Codec::from_number(chunk.codec) else { return };
     let stored = chunk.stored.to_vec();
     let Ok(encoded) = EncodedChunk::from_parts(chunk.addr, chunk.length, codec, chunk.crc, stored) else { return };
-    assert!((4096..=MAX_CHUNK_BYTES).contains(&encoded.length()) && encoded.length().is_multiple_of(4096));
-    assert!(encoded.address().is_multiple_of(4096) && encoded.stored().len() <= encoded.length() as usize);
+    check_chunk(encoded.address(), encoded.length(), codec, encoded.stored().len() as u32);
+}
+
+/// The shape of a chunk, as `docs/snapshot.md` has it.
+pub(crate) fn check_chunk(address: u64, length: u32, codec: Codec, stored: u32) {
+    assert!(address.is_multiple_of(4096) && length.is_multiple_of(4096), "{length} bytes at {address}");
+    assert!((4096..=MAX_CHUNK_BYTES).contains(&length), "{length} bytes");
+    let stored_by_codec = match codec {
+        Codec::Raw => length..=length,
+        Codec::Zstd => 1..=length - 1,
+        Codec::Zero => 0..=0,
+    };
+    assert!(stored_by_codec.contains(&stored), "{stored} bytes stored as {codec:?} for {length}");
 }
 
 /// The seeds of [`chunk`].

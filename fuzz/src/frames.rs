@@ -255,6 +255,9 @@ pub fn inbox_seeds() -> Vec<Seed> {
     let mut answers = frame(answer(Kind::Read, 2), &[7; 32], true);
     error_frame(&mut answers, Kind::Read as u8, 3, Status::OutOfRange, "address 9 is outside");
     answers.extend(frame(answer(Kind::Read, 4), &[8; 32], true));
+    let lengths = (1u8..).zip([300, 2000, 0, 700, 3000]);
+    let long: Vec<u8> =
+        lengths.flat_map(|(id, len)| frame(header(Kind::Write, id.into()), &vec![id; len], true)).collect();
     let seed = |sizes: [u8; 8], way: u8, stream: &[u8]| [&sizes[..], &[way], stream].concat();
     let requests = requests.concat();
     vec![
@@ -264,6 +267,7 @@ pub fn inbox_seeds() -> Vec<Seed> {
         ("before_the_handshake", seed([0x8a; 8], 3, &requests)),
         ("around_the_inbox", seed([0x8a, 60, 0x8a, 20, 0x8a, 70, 0x8a, 3], 0b0010_0101, &answers)),
         ("around_in_one", seed([79, 79, 67, 79, 79, 0x8f, 79, 79], 0b0010_0101, &answers)),
+        ("long_bodies", seed([0x89, 0x8a, 0x88, 0x8b, 0x89, 90, 0x8c, 0x8a], 1, &long)),
         ("cut_short", seed([31; 8], 1, &requests[..requests.len() - 30])),
     ]
 }

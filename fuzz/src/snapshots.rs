@@ -4,13 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use mcomp_snapshot::file::{
-    BLOCK_BYTES, Chain, Contents, Dir, EncodedChunk, FileError, MAX_CHAIN_FILES, MAX_CHUNK_BYTES, Meta, Parent,
-    ServerRecord, Snapshot, Writer,
+    BLOCK_BYTES, Chain, Contents, Dir, EncodedChunk, FileError, MAX_CHAIN_FILES, Meta, Parent, ServerRecord, Snapshot,
+    Writer,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::Seed;
+use crate::bodies::check_chunk;
 
 mod mend;
 
@@ -51,8 +52,8 @@ fn check_table(snapshot: &Snapshot, file_bytes: u64) {
     assert_eq!(meta.name().as_str().parse().ok(), Some(meta.name()));
     let (mut end, mut stored) = (0, 0);
     for chunk in snapshot.chunks() {
-        assert!(chunk.address >= end && chunk.address.is_multiple_of(BLOCK_BYTES));
-        assert!(chunk.length > 0 && chunk.length <= MAX_CHUNK_BYTES && chunk.stored <= chunk.length);
+        assert!(chunk.address >= end, "the chunk at {} begins before {end}", chunk.address);
+        check_chunk(chunk.address, chunk.length, chunk.codec, chunk.stored);
         end = chunk.end();
         stored += CHUNK_HEADER_BYTES + u64::from(chunk.stored);
     }
@@ -167,6 +168,7 @@ pub fn snapshot_file_seeds() -> Vec<Seed> {
     vec![
         ("unmended", how(0, &every_codec)),
         ("every_codec", how(1, &every_codec)),
+        ("side_by_side", how(3, &written(&full, &[0, 1, 2].map(|block| (4096 * block, &[0; 4096][..]))))),
         ("incremental", how(1, &small)),
         ("incremental_sums", how(3, &small)),
         ("no_chunk", how(3, &written(&full, &[]))),

@@ -170,6 +170,7 @@ pub fn endpoint(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(endpoint) = text.parse::<Endpoint>() else { return };
     assert_eq!(endpoint.as_str().parse(), Ok(endpoint.clone()), "{text:?}");
+    assert!(!endpoint.as_str().contains(|c: char| c.is_ascii_uppercase()), "{endpoint}");
     assert!(endpoint.port() != 0 && endpoint.as_str().ends_with(&format!(":{}", endpoint.port())));
     assert!(endpoint.ip().is_none_or(|ip| !ip.is_unspecified() && !ip.is_multicast()), "{endpoint}");
     assert!(!endpoint.as_str().contains(|c: char| c.is_whitespace() || c.is_control()), "{endpoint:?}");

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::peer::{Op, Peer, Transport, Work};
 use crate::placement::Placement;
-use crate::raw;
+use crate::{mcomp, raw};
 
 /// What belongs into one table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -155,6 +155,9 @@ impl Case {
         let is_plain = !peer.name().ends_with("range");
         // Buffers matter from the size of one on.
         if peer.name() == raw::SMALL_BUFFERS_NAME && self.work.size_bytes < 64 << 10 {
+            return false;
+        }
+        if peer.name() == mcomp::SEALED_NAME && !both_ways {
             return false;
         }
         peer.does(self.work.op) && (peer.transport() == Transport::Tcp || both_ways) && (is_plain || both_ways)

@@ -12,6 +12,7 @@ pub(crate) fn judge(results: &[CaseResult]) -> Vec<Target> {
     vec![
         found.trips("TCP", 1.15, 1.20),
         found.trips("Unix", 1.20, 1.20),
+        found.sealed(),
         found.ahead_of_peers(),
         found.rates("8 B 64 deep on one connection: at least Redis", "deep/", &["Redis TCP"], 1.0),
         found.rates("8 B 64 deep on one connection: aim at 0.8 of raw", "deep/", &["raw TCP"], 0.8),
@@ -72,6 +73,14 @@ impl Found<'_> {
         let checks =
             self.cases("trip/").filter_map(|result| self.ratio(result, &ours, &raw, Limit::AtMost(limit_of(result))));
         let goal = format!("round trips over {transport}: at most {limit:.2} x raw, 1 MiB {limit_of_large:.2} x");
+        Target { goal, checks: checks.collect() }
+    }
+
+    fn sealed(&self) -> Target {
+        let of_4_kib = self.cases("trip/").filter(|result| result.id.ends_with("4KiB"));
+        let sealed = format!("{} TCP", mcomp::SEALED_NAME);
+        let checks = of_4_kib.filter_map(|result| self.ratio(result, &sealed, "mcomp TCP", Limit::AtMost(1.5)));
+        let goal = "4 KiB with a secret: at most 1.5 x the round trip without".to_owned();
         Target { goal, checks: checks.collect() }
     }
 

@@ -11,28 +11,39 @@ use crate::servers::Servers;
 /// The name of mcomp's rows.
 pub(crate) const NAME: &str = "mcomp";
 
+/// The name of its rows with a secret.
+pub(crate) const SEALED_NAME: &str = "mcomp, sealed,";
+
 /// Bytes of a server in cases that need no more.
 const SMALL_K_BYTES: u64 = 64 << 20;
 
 /// One way to one server.
 #[derive(Debug)]
 pub(crate) struct Mcomp {
+    name: &'static str,
     servers: Rc<Servers>,
     transport: Transport,
 }
 
 impl Mcomp {
-    /// Starts one server and gives both ways to it that go through a socket.
+    /// Starts one server and gives both ways to it that go through a socket, and another one with a secret.
     pub(crate) fn start(scratch: &Scratch) -> anyhow::Result<Vec<Box<dyn Peer>>> {
-        let servers = Rc::new(Servers::start(scratch, 1, SMALL_K_BYTES)?);
-        let peer = |transport| Box::new(Mcomp { servers: Rc::clone(&servers), transport }) as Box<dyn Peer>;
-        Ok([Transport::Tcp, Transport::Unix].into_iter().map(peer).collect())
+        let open = Rc::new(Servers::start(scratch, 1, SMALL_K_BYTES)?);
+        let sealed = Rc::new(Servers::start_sealed(scratch, SMALL_K_BYTES)?);
+        let peer = |name, servers: &Rc<Servers>, transport| {
+            Box::new(Mcomp { name, servers: Rc::clone(servers), transport }) as Box<dyn Peer>
+        };
+        Ok(vec![
+            peer(NAME, &open, Transport::Tcp),
+            peer(NAME, &open, Transport::Unix),
+            peer(SEALED_NAME, &sealed, Transport::Tcp),
+        ])
     }
 }
 
 impl Peer for Mcomp {
     fn name(&self) -> &str {
-        NAME
+        self.name
     }
 
     fn transport(&self) -> Transport {

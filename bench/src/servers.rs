@@ -1,11 +1,14 @@
 //! Clusters of mcomp for this run alone: real processes, ended and their memory removed when dropped.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail};
 use mcomp_client::{Cluster, Options, Space};
+use mcomp_net::auth::Keyring;
 use serde_json::Value;
 
 use crate::bench::Bench;
@@ -22,6 +25,7 @@ pub(crate) struct Servers {
     addresses: Vec<String>,
     space: Space,
     config: PathBuf,
+    secret: Option<PathBuf>,
     program: PathBuf,
 }
 
@@ -32,6 +36,18 @@ impl Servers {
         for id in 0..n {
             servers.start_one(scratch, id)?;
         }
+        Ok(servers)
+    }
+
+    /// Starts one server with `k_bytes`, whose frames are sealed under a secret.
+    pub(crate) fn start_sealed(scratch: &Scratch, k_bytes: u64) -> anyhow::Result<Servers> {
+        let mut servers = Servers::prepare(scratch, 1, k_bytes)?;
+        let secret = servers.config.with_extension("secret");
+        Keyring::random()?.store(&secret, "", false)?;
+        let mut config = OpenOptions::new().append(true).open(&servers.config)?;
+        writeln!(config, "[security]\nsecret_file = \"{}\"", secret.display())?;
+        servers.secret = Some(secret);
+        servers.start_one(scratch, 0)?;
         Ok(servers)
     }
 
@@ -70,7 +86,7 @@ impl Servers {
         let config = folder.join(format!("{cluster}.cfg"));
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let space = Space::new(k_bytes, n).context("the address space does not fit into 64 bits")?;
-        Ok(Servers { processes: Vec::new(), cluster, addresses, space, config, program: program()? })
+        Ok(Servers { processes: Vec::new(), cluster, addresses, space, config, secret: None, program: program()? })
     }
 
     /// Starts server `id` and waits until it serves.
@@ -102,6 +118,7 @@ impl Servers {
         options.max_connections = threads;
         options.unix = transport != Transport::Tcp;
         options.segment = transport == Transport::Segment;
+        options.secret_file = self.secret.clone();
         Ok(Cluster::with_options(options)?)
     }
 

@@ -17,6 +17,6 @@ mod watchdog;
 pub use connection::{CallError, ConnectError, Connection, Greeting, Timeouts};
 pub use frame::{Around, Finish, Inbox, Received, begin_frame, error_frame, finish_frame};
 pub use listener::Listener;
-pub use local::{is_local, is_loopback, unix_name};
+pub use local::{is_local, is_loopback, is_open_to_others, unix_name};
 pub use stream::{Endpoint, Glance, Spinning, Stream};
 pub use watchdog::{Phase, Watch, Watchdog, WatchdogLimits};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
 use mcomp_net::auth::{Keyring, SecretError};
-use mcomp_net::{Endpoint, Listener, Watchdog, WatchdogLimits, is_loopback, unix_name};
+use mcomp_net::{Endpoint, Listener, Watchdog, WatchdogLimits, is_open_to_others, unix_name};
 use mcomp_shm::{Opened, Segment, ShmError, Spec};
 use mcomp_wire::control::{Hello, ServerStatus};
 use mcomp_wire::{Header, Request, Space, Status, flags};
@@ -145,7 +145,7 @@ impl Server {
         let entry = config.servers().get(id as usize).ok_or(StartError::NoSuchServer { id, last })?;
         let keyring = config.secret_file().map(Keyring::load).transpose()?.map(Arc::new);
         let address = entry.address.to_string();
-        if keyring.is_none() && !is_loopback(&address) {
+        if keyring.is_none() && is_open_to_others(&address) {
             return Err(StartError::Exposed { id, address });
         }
         let log_path = options.op_log.clone().or_else(|| config.op_log(id));

@@ -69,6 +69,8 @@ impl<'a> Slot<'a> {
     /// copies slowly between places that differ by a few bytes modulo a page.
     #[inline]
     pub(crate) fn place(&self, piece: &Piece) -> *mut u8 {
+        // The page changes only after the block that it was used for last is even.
+        compiler_fence(SeqCst);
         assert!(piece.within + piece.len_bytes <= BLOCK_BYTES, "{piece:?}");
         // SAFETY: the page has `BLOCK_BYTES`, and the place lies in it by the assertion.
         unsafe { self.map.slot_page(self.index).add(piece.within) }
@@ -78,7 +80,6 @@ impl<'a> Slot<'a> {
     #[inline]
     pub(crate) fn note(&self, piece: &Piece, bytes: &[u8]) {
         assert_eq!(piece.len_bytes, bytes.len(), "bytes of a piece");
-        compiler_fence(SeqCst);
         // SAFETY: the place holds the piece's bytes, and the page is ours while we hold the slot; nobody else reads it
         // before we are dead.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.place(piece), bytes.len()) };

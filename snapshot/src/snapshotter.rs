@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
-use mcomp_net::{Endpoint, Listener, Phase, Stream, Watchdog, WatchdogLimits, error_frame, is_loopback};
+use mcomp_net::{Endpoint, Listener, Phase, Stream, Watchdog, WatchdogLimits, error_frame, is_open_to_others};
 use mcomp_wire::{Kind, Status};
 use parking_lot::{Condvar, Mutex};
 
@@ -49,7 +49,7 @@ impl Snapshotter {
     pub fn start(config: &Config, id: u32) -> Result<Snapshotter, SnapshotError> {
         let address = snapshot_address(config, id)?;
         let keyring = keyring(config)?;
-        if keyring.is_none() && !is_loopback(&address) {
+        if keyring.is_none() && is_open_to_others(&address) {
             return Err(SnapshotError::exposed(id, &address));
         }
         let listener = Listener::bind(&Endpoint::Tcp(address.clone()))

@@ -9,10 +9,7 @@
 //!
 //! An acquire fence after the first `seq`, and one before the second, keep the copy between the two.
 
-use std::hint::spin_loop;
 use std::mem::MaybeUninit;
-use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::fence;
 
 use crate::copy;
 use crate::error::Torn;
@@ -20,10 +17,9 @@ use crate::layout::{BLOCK_BYTES, FLAG_TORN};
 use crate::map::Map;
 use crate::segment::Segment;
 use crate::span::{Piece, Span, Word8, Word16};
-
-/// Tries before a reader takes another way. A writer that is only running loses far fewer; one that was preempted
-/// was seen to cost 450,000.
-pub(crate) const READ_TRIES: u32 = 300;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed};
+use crate::sync::atomic::fence;
+use crate::sync::{READ_TRIES, spin_loop};
 
 impl Segment {
     /// Copies the span into `bytes`, which has its length.

@@ -13,9 +13,6 @@
 //! Between odd and even nothing can panic, wait or call out: a block left odd is unreadable until its next writer
 //! has found out about it.
 
-use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
-use std::sync::atomic::{compiler_fence, fence};
-
 use crate::copy;
 use crate::error::Torn;
 use crate::layout::{BLOCK_BYTES, Entry, FLAG_TORN, SHADOW_OF_TORN};
@@ -24,6 +21,8 @@ use crate::segment::Segment;
 use crate::semaphore::{self, Held};
 use crate::slot::{self, Finished, Slot};
 use crate::span::Piece;
+use crate::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use crate::sync::atomic::{compiler_fence, fence};
 
 impl Segment {
     /// Takes a receive slot. A block that its holder before left odd when it died is finished first.

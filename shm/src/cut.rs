@@ -5,18 +5,10 @@
 //! process that holds nothing ([`crate::Reader::cut_block`]). What happens in between, and on the other servers, is
 //! the server's business: this module keeps the words.
 
-use std::sync::MutexGuard;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use std::thread;
-
-use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
-
 use crate::error::ShmError;
-use crate::open::{allocate, populate};
-use crate::preflight;
-use crate::segment::{Segment, Shadow};
+use crate::segment::Segment;
+use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
+use crate::sync::yield_now;
 
 /// The furthest that one message moves an epoch: more than a cut every millisecond needs in a month. So no message
 /// uses the epochs up, after which there could be no cut and no restore.
@@ -28,27 +20,6 @@ pub(crate) fn follows(current: u64, epoch: u64) -> bool {
 }
 
 impl Segment {
-    /// Allocates the shadow area, so that no writer of the coming cut can meet a page that does not exist. Does
-    /// nothing when it is prepared already.
-    ///
-    /// # Errors
-    /// [`ShmError::Full`] with the numbers: the cut must be refused.
-    pub fn prepare_shadow(&self) -> Result<(), ShmError> {
-        let mut shadow = self.lock_shadow();
-        if shadow.is_prepared {
-            return Ok(());
-        }
-        let regions = self.map.regions();
-        preflight::check(regions.k_bytes)?;
-        allocate(&self.object, regions.shadow_offset, regions.k_bytes)?;
-        if let Err(error) = populate(&self.map, &self.object, regions.shadow_offset, regions.k_bytes) {
-            self.punch_shadow()?;
-            return Err(error);
-        }
-        shadow.is_prepared = true;
-        Ok(())
-    }
-
     /// Makes the cut: writes that begin after this belong to `epoch`, and the answers of operations that touched
     /// it are to be held until [`Segment::release`]. A cut that is active is superseded.
     ///
@@ -121,27 +92,8 @@ impl Segment {
             let seq = entry.seq.load(SeqCst);
             while seq % 2 == 1 && entry.seq.load(Acquire) == seq {
                 // The writer is a thread of this process that does nothing but copy a page: it needs a core.
-                thread::yield_now();
+                yield_now();
             }
         }
-    }
-
-    /// Gives the memory of the shadow area back; the file keeps its size.
-    pub(crate) fn punch_shadow(&self) -> Result<(), ShmError> {
-        let regions = self.map.regions();
-        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-        loop {
-            match fallocate(&self.object.file, mode, regions.shadow_offset, regions.k_bytes) {
-                Ok(()) => return Ok(()),
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(ShmError::io("give back the shadow area of", self.path(), errno)),
-            }
-        }
-    }
-
-    /// A panic while the mutex is held leaves at worst an allocated area that is thought unprepared, which the next
-    /// `prepare_shadow` repairs: so poison is ignored.
-    fn lock_shadow(&self) -> MutexGuard<'_, Shadow> {
-        self.shadow.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -37,9 +37,12 @@ compile_error!("segments use futexes, hole punching and /dev/shm of Linux");
 mod background;
 mod block;
 mod change;
+mod client_read;
 mod copy;
 mod cut;
+mod cut_read;
 mod error;
+mod gate;
 mod identity;
 mod image;
 mod layout;
@@ -53,19 +56,23 @@ mod purge;
 mod reader;
 mod segment;
 mod semaphore;
+mod settle;
+mod shadow;
 mod slot;
 mod span;
+mod sync;
 
 #[cfg(test)]
 mod tests;
 
 pub use background::step_back;
+pub use cut_read::BlockMeta;
 pub use error::{CutError, ReadError, ShmError, Torn};
 pub use layout::{BLOCK_BYTES, CLUSTER_NAME_MAX_BYTES, K_MAX_BYTES, LAYOUT_VERSION, Sizes, Spec, State};
 pub use look::{Found, clusters, look};
 pub use mutant::Mutant;
 pub use preflight::{Limiter, Room, cgroups, rooms};
 pub use purge::{Listed, PurgeOutcome, Purged, list, purge, purge_those};
-pub use reader::{BlockMeta, Reader};
+pub use reader::Reader;
 pub use segment::{Opened, Segment};
 pub use span::{Span, Word8, Word16};

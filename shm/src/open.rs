@@ -13,13 +13,12 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use crate::error::ShmError;
 use crate::identity;
 use crate::image::Image;
-use crate::layout::{BLOCK_BYTES, FLAG_TORN, Header, LAYOUT_VERSION, MAGIC, Regions, Spec, State};
+use crate::layout::{BLOCK_BYTES, Header, LAYOUT_VERSION, MAGIC, Regions, Spec, State};
 use crate::map::{Access, Map};
-use crate::mutant::{self, Mutant};
 use crate::object::{Object, Open};
 use crate::preflight;
 use crate::segment::{Opened, Segment};
-use crate::slot::{self, Finished};
+use crate::settle::{Settled, end_old_cut, settle_blocks};
 
 /// How long a held lock is waited for. A server that was just killed holds its lock until the kernel has taken its
 /// memory down, and a listing holds it for an instant.
@@ -117,46 +116,6 @@ fn take_over(object: Object, regions: Regions) -> Result<(Segment, Opened), ShmE
     let segment = Segment::new(map, object, repaired, torn);
     segment.punch_shadow()?;
     Ok((segment, Opened::TakenOver { clean, repaired, torn: newly_torn }))
-}
-
-/// What a take-over found in the block table.
-struct Settled {
-    repaired: u64,
-    torn: u64,
-    newly_torn: u64,
-}
-
-/// Clears what the dead server's threads held, and finishes the blocks that they left half written.
-///
-/// The lock of the file proves that no other server lives, so every semaphore is free and every odd `seq` is the
-/// trace of a death. The slots are cleared last: dying here leaves them to the next server.
-fn settle_blocks(map: &Map, epoch: u64) -> Settled {
-    let mut settled = Settled { repaired: 0, torn: 0, newly_torn: 0 };
-    if mutant::active() == Mutant::RedoEven {
-        slot::redo_all(map);
-    }
-    for block in 0..map.regions().blocks() {
-        let entry = map.entry(block);
-        entry.sem.store(0, Relaxed);
-        match slot::finish(map, block, epoch) {
-            Finished::Whole => {}
-            Finished::Repaired { .. } => settled.repaired += 1,
-            Finished::Torn => settled.newly_torn += 1,
-        }
-        settled.torn += u64::from(entry.flags.load(Relaxed) & FLAG_TORN != 0);
-    }
-    (0..map.regions().slot_count).for_each(|slot| map.slot(slot).sem.store(0, Relaxed));
-    settled
-}
-
-/// A cut does not outlive its server: the epoch moves, so that its reader finds itself superseded. The epoch after it.
-fn end_old_cut(header: &Header) -> u64 {
-    let cut = header.cut.load(Relaxed);
-    if cut & 1 == 1 {
-        header.cut.store(((cut >> 1) + 1) << 1, SeqCst);
-    }
-    header.hold.store(0, SeqCst);
-    header.cut.load(Relaxed) >> 1
 }
 
 /// Creates the segment; `None` means that another was faster: look again.

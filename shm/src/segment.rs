@@ -7,14 +7,14 @@
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
 
-use crate::cut::follows;
 use crate::error::ShmError;
-use crate::layout::{BLOCK_BYTES, GATE_OPEN, GATE_RESTORING, Header, State};
+use crate::layout::{BLOCK_BYTES, Header, State};
 use crate::map::Map;
 use crate::mutant::{self, Mutant};
 use crate::object::Object;
+use crate::shadow::Shadow;
 use crate::span::{Span, Word8, Word16};
 
 /// A segment that this process serves.
@@ -30,15 +30,6 @@ pub struct Segment {
     pub(crate) torn: AtomicU64,
     pub(crate) repaired: AtomicU64,
     pub(crate) mutant: Mutant,
-}
-
-/// The shadow area, guarded by the mutex around it.
-///
-/// Lock order: taken before nothing, and by cut commands only (`prepare_shadow`, `switch`, `end_cut`), never by an
-/// operation on blocks. It is held while pages are allocated or given back, never across IO.
-pub(crate) struct Shadow {
-    /// Whether every page of the area is allocated. A cut is active only while it is.
-    pub(crate) is_prepared: bool,
 }
 
 /// How a segment came to be open.
@@ -127,34 +118,6 @@ impl Segment {
     /// When the segment was created, in milliseconds since 1970.
     pub fn created_unix_ms(&self) -> u64 {
         self.header().created_unix_ms.load(Relaxed)
-    }
-
-    /// The config epoch that clients must speak of.
-    #[inline]
-    pub fn config_epoch(&self) -> u64 {
-        self.header().config_epoch.load(Acquire)
-    }
-
-    /// Moves the config epoch forward; `false`, and nothing done, when it is that far already, or when `epoch` is
-    /// absurdly far ahead.
-    pub fn raise_config_epoch(&self, epoch: u64) -> bool {
-        let raise = |current| follows(current, epoch).then_some(epoch);
-        self.header().config_epoch.fetch_update(SeqCst, SeqCst, raise).is_ok()
-    }
-
-    /// Whether a restore has begun and not ended. It outlives the server, so that half restored memory is never
-    /// served as if it were whole.
-    ///
-    /// Sequentially consistent, as [`Segment::set_restoring`] is: a thread that announces its operation before it
-    /// asks here is either seen by the one who closes the gate, or sees the gate closed.
-    #[inline]
-    pub fn is_restoring(&self) -> bool {
-        self.header().gate.load(SeqCst) != GATE_OPEN
-    }
-
-    /// Says that a restore begins (`true`) or has ended.
-    pub fn set_restoring(&self, restoring: bool) {
-        self.header().gate.store(if restoring { GATE_RESTORING } else { GATE_OPEN }, SeqCst);
     }
 
     /// Number of blocks that are torn: reading them fails until they are wholly written.

@@ -16,16 +16,15 @@
 //! Lock order: a slot is taken before the semaphore of any block, held until the last block of its write is even, and
 //! nobody takes two.
 
-use std::cell::Cell;
-use std::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicU32, compiler_fence};
-
 use crate::copy;
 use crate::layout::{BLOCK_BYTES, FLAG_TORN, SLOT_BYTES_OF_PAGE, SLOT_FILL};
 use crate::map::Map;
 use crate::mutant::{self, Mutant};
 use crate::semaphore::{self, Held};
 use crate::span::Piece;
+use crate::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
+use crate::sync::atomic::compiler_fence;
+use crate::sync::thread_number;
 
 /// Slots that are tried before a thread waits for its own.
 const LOOKED_AT: u32 = 8;
@@ -42,7 +41,7 @@ impl<'a> Slot<'a> {
     #[inline]
     pub(crate) fn take(map: &'a Map) -> Slot<'a> {
         let count = map.regions().slot_count;
-        let first = preferred() % count;
+        let first = thread_number() % count;
         for step in 0..LOOKED_AT.min(count) {
             let index = (first + step) % count;
             if let Some(held) = semaphore::try_take(&map.slot(index).sem) {
@@ -112,20 +111,6 @@ impl<'a> Slot<'a> {
         record.byte.store(u32::from(byte), Relaxed);
         compiler_fence(SeqCst);
     }
-}
-
-/// The number of the slot that the calling thread tries first: each thread another one, as far as they go.
-#[inline]
-fn preferred() -> u32 {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    thread_local!(static MINE: Cell<Option<u32>> = const { Cell::new(None) });
-    MINE.with(|mine| {
-        mine.get().unwrap_or_else(|| {
-            let number = NEXT.fetch_add(1, Relaxed);
-            mine.set(Some(number));
-            number
-        })
-    })
 }
 
 /// What has become of a block whose writer may have died.

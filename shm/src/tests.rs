@@ -12,6 +12,8 @@ mod death; // writes that nobody ends: finished by the next server, or by the ne
 mod life; // creation, take-over, refusals, torn blocks, purge
 mod look; // what a look sees is what a server would meet
 mod model; // every operation against a plain Vec<u8>
+mod semaphore; // the semaphore alone: who holds it, who inherits it, who waits for it
+mod span; // addresses: what is refused, and how a span falls into pieces
 
 /// What the receive slots take: 128 records of 64 bytes, and a page for each.
 const SLOTS_BYTES: u64 = 128 * (64 + 4096);

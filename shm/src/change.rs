@@ -115,15 +115,19 @@ impl Segment {
         compiler_fence(SeqCst);
     }
 
-    /// A thread of this server vanished in the middle of a change: its block is finished, and the shadow page first,
-    /// if the thread had not come so far.
+    /// A thread of this server vanished in the middle of a change: its block is finished.
+    ///
+    /// A cut for which it has not kept the shadow page loses the block. The thread may have seen that cut, and then the
+    /// block is untouched; or it began before the switch, and then half of the block may be new already. Nothing tells
+    /// which, and a page that may be a mix must not pass for the block at the switch.
     #[cold]
     fn finish_for_the_dead(&self, block: u64) {
         let (entry, cut) = (self.map.entry(block), self.cut_word());
         let epoch = cut >> 1;
         let is_odd = entry.seq.load(Relaxed) % 2 == 1;
         if is_odd && cut & 1 == 1 && entry.shadow_epoch.load(Relaxed) < epoch {
-            self.keep_shadow(block, entry, epoch);
+            entry.shadow_change.store(SHADOW_OF_TORN, Relaxed);
+            entry.shadow_epoch.store(epoch, Release);
         }
         match slot::finish(&self.map, block, epoch) {
             Finished::Whole => {}

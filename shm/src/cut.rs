@@ -8,7 +8,7 @@
 use crate::error::ShmError;
 use crate::segment::Segment;
 use crate::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
-use crate::sync::yield_now;
+use crate::sync::{CHANGE_LOOKS, yield_now};
 
 /// The furthest that one message moves an epoch: more than a cut every millisecond needs in a month. So no message
 /// uses the epochs up, after which there could be no cut and no restore.
@@ -90,9 +90,16 @@ impl Segment {
         for block in 0..self.blocks() {
             let entry = self.map.entry(block);
             let seq = entry.seq.load(SeqCst);
+            let mut looks = 0;
             while seq % 2 == 1 && entry.seq.load(Acquire) == seq {
-                // The writer is a thread of this process that does nothing but copy a page: it needs a core.
-                yield_now();
+                looks += 1;
+                if looks < CHANGE_LOOKS {
+                    // The writer is a thread of this process that does nothing but copy a page: it needs a core.
+                    yield_now();
+                } else {
+                    // It has the semaphore until its change is over. If it has vanished, this finishes its change.
+                    drop(self.hold(block));
+                }
             }
         }
     }

@@ -12,8 +12,8 @@ use crate::segment::Segment;
 
 /// The shadow area, guarded by the mutex around it.
 ///
-/// Lock order: taken before nothing, and by cut commands only (`prepare_shadow`, `switch`, `end_cut`), never by an
-/// operation on blocks. It is held while pages are allocated or given back, never across IO.
+/// Lock order: taken before the semaphore of a block (by `end_cut`, when a writer has vanished), and by cut commands only
+/// (`prepare_shadow`, `switch`, `end_cut`), never by an operation on blocks. It is held while pages are allocated or given back, never across IO.
 pub(crate) struct Shadow {
     /// Whether every page of the area is allocated. A cut is active only while it is.
     pub(crate) is_prepared: bool,

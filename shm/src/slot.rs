@@ -23,7 +23,7 @@ use crate::mutant::{self, Mutant};
 use crate::semaphore::{self, Held};
 use crate::span::Piece;
 use crate::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
-use crate::sync::atomic::compiler_fence;
+use crate::sync::atomic::{compiler_fence, fence};
 use crate::sync::thread_number;
 
 /// Slots that are tried before a thread waits for its own.
@@ -135,6 +135,8 @@ pub(crate) fn finish(map: &Map, block: u64, epoch: u64) -> Finished {
     if seq.is_multiple_of(2) {
         return Finished::Whole;
     }
+    // As in a change: whoever sees a byte of what follows also sees that `seq` is odd.
+    fence(Release);
     let finished = match Record::of(map, block) {
         Some(record) => {
             record.apply(map);

@@ -1,8 +1,8 @@
 //! What the protocol of blocks and cuts asks of the machine: atomics, a futex, and who a thread is.
 //!
 //! The files that keep the protocol (`block`, `change`, `client_read`, `cut`, `cut_read`, `gate`, `semaphore`, `settle`,
-//! `slot`) reach the machine through here and nowhere else. A test can compile the same files once more, with a machine
-//! in this place whose schedules and memory orders it controls.
+//! `slot`) reach the machine through here and nowhere else. `tests/schedules` compiles the same files once more, with a
+//! machine in this place whose schedules and memory orders it controls.
 
 pub(crate) use std::hint::spin_loop;
 pub(crate) use std::sync::atomic;
@@ -25,6 +25,9 @@ pub(crate) const SEMAPHORE_SPINS: u32 = 100;
 
 /// Tries of the reader of a cut that only spin; after them it leaves the core to others between two tries.
 pub(crate) const CUT_SPINS: u32 = 64;
+
+/// Looks at a change that does not end, a core given away between two, before the end of a cut takes the semaphore.
+pub(crate) const CHANGE_LOOKS: u32 = 1_000;
 
 /// The thread id's bits of a semaphore; the kernel calls them FUTEX_TID_MASK.
 pub(crate) const THREAD_ID: u32 = 0x3fff_ffff;

@@ -19,6 +19,9 @@ mod links;
 /// Servers killed again and again in the middle of everything.
 mod torture;
 
+/// Servers that are started over running ones, and take over from them.
+mod handover;
+
 /// What is left in /dev/shm: who may take it over, and who may remove it.
 mod segments;
 

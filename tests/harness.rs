@@ -8,7 +8,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -185,6 +185,16 @@ impl Cluster {
     pub(crate) fn start_server_saying(&mut self, id: u32) -> String {
         let (child, ready) = self.start_process(&[], "server", id);
         self.servers[id as usize] = Some(child);
+        ready
+    }
+
+    /// Starts another process as server `id` over the one that runs. That one must end well; what the new one says
+    /// when it is ready.
+    pub(crate) fn succeed_server(&mut self, id: u32) -> String {
+        let (child, ready) = self.start_process(&[], "server", id);
+        let mut before = self.servers[id as usize].replace(child);
+        let code = wait_for_end(before.as_mut().expect("it ran")).code();
+        assert_eq!(code, Some(0), "server {id} hands over well\n{}", self.log("server", id));
         ready
     }
 
@@ -405,10 +415,14 @@ fn end(child: &mut Option<Child>, signal: Signal) -> Option<i32> {
     }
     // A frozen one hears nothing else.
     signal_child(Some(&child), Signal::CONT);
+    wait_for_end(&mut child).code()
+}
+
+fn wait_for_end(child: &mut Child) -> ExitStatus {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match child.try_wait().expect("a child can be waited for") {
-            Some(status) => return status.code(),
+            Some(status) => return status,
             None if Instant::now() > deadline => {
                 let _ = child.kill();
                 let _ = child.wait();

@@ -211,6 +211,8 @@ fn of_start(error: &StartError) -> (Exit, &'static str) {
     match error {
         StartError::NoSuchServer { .. } => (Exit::CONFIG, "config"),
         StartError::Segment(error) => of_shm(error),
+        StartError::Held { .. } => (Exit::TRY_AGAIN, "busy"),
+        StartError::Impostor { .. } => (Exit::NOT_PERMITTED, "denied"),
         StartError::Listen { source, .. } => match source.kind() {
             io::ErrorKind::AddrInUse => (Exit::TRY_AGAIN, "busy"),
             io::ErrorKind::PermissionDenied => (Exit::NOT_PERMITTED, "denied"),

@@ -11,6 +11,7 @@ mod connection;
 mod frame;
 mod listener;
 mod local;
+mod peer;
 mod stream;
 mod watchdog;
 
@@ -18,5 +19,6 @@ pub use connection::{CallError, ConnectError, Connection, Greeting, Timeouts};
 pub use frame::{Around, Finish, Inbox, Received, begin_frame, error_frame, finish_frame};
 pub use listener::Listener;
 pub use local::{is_local, is_loopback, is_open_to_others, unix_name};
+pub use peer::{PeerProcess, own_user};
 pub use stream::{Endpoint, Glance, Spinning, Stream};
 pub use watchdog::{Phase, Watch, Watchdog, WatchdogLimits};

@@ -25,6 +25,7 @@ pub(crate) use data::Refused;
 
 mod control;
 mod data;
+mod handover;
 mod handshake;
 
 /// How long a closed connection's last words may take to reach the peer.
@@ -207,6 +208,7 @@ impl Connection {
                 self.flush()?;
                 return Err(End::Peer);
             }
+            Kind::Handover => self.hand_over(frame)?,
             _ if kind.is_data() => self.data(frame)?,
             _ => {
                 if let Err(refusal) = self.control(kind, frame) {

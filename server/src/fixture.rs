@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mcomp_config::{Config, Overrides};
-use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts};
+use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, unix_name};
 use mcomp_shm::{Segment, Spec};
 use mcomp_wire::Role;
 use mcomp_wire::control::Hello;
@@ -63,8 +63,13 @@ pub(crate) struct Running {
 
 impl Running {
     pub(crate) fn start() -> Running {
+        Running::start_with(&Options::default())
+    }
+
+    /// With options for its one server.
+    pub(crate) fn start_with(options: &Options) -> Running {
         let config = config();
-        let server = Server::start(&config, &Options::default()).expect("a server");
+        let server = Server::start(&config, options).expect("a server");
         Running { config, server }
     }
 
@@ -75,7 +80,20 @@ impl Running {
 
     /// A peer of role `role`.
     pub(crate) fn connect_as(&self, role: Role, session: Uuid) -> Result<Connection, ConnectError> {
-        let address = self.config.servers()[0].address.to_string();
+        self.connect_over(&Endpoint::Tcp(self.address()), role, session)
+    }
+
+    fn address(&self) -> String {
+        self.config.servers()[0].address.to_string()
+    }
+
+    /// A peer of this machine, over the Unix socket.
+    pub(crate) fn connect_here(&self, role: Role) -> Connection {
+        let endpoint = Endpoint::Unix(unix_name(self.config.name(), 0, &self.address()));
+        self.connect_over(&endpoint, role, Uuid::nil()).expect("a connection")
+    }
+
+    fn connect_over(&self, endpoint: &Endpoint, role: Role, session: Uuid) -> Result<Connection, ConnectError> {
         let hello = Hello {
             cluster: self.config.name().to_owned(),
             role,
@@ -86,7 +104,7 @@ impl Running {
             features: 0,
             auth: Vec::new(),
         };
-        Connection::open(&Endpoint::Tcp(address), &hello, Timeouts { connect: DEADLOCK, request: DEADLOCK }, None)
+        Connection::open(endpoint, &hello, Timeouts { connect: DEADLOCK, request: DEADLOCK }, None)
     }
 }
 

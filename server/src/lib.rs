@@ -6,6 +6,7 @@
 //! What it promises: an operation inside one block is atomic; a request outside this server's range
 //! is refused whole; a modifying request that is sent again in the same session is not done again; no
 //! peer can make it allocate more than its budget, wait for longer than a deadline, or hold a lock;
+//! a server that stops answers what it has received, and says of the rest that it was not done;
 //! during a cut no answer leaves before every server has switched, and never for longer than the cap.
 //!
 //! What it leaves out: other servers (it knows none; clients split by address), snapshots beyond its
@@ -32,12 +33,15 @@ mod counters;
 mod cut;
 #[cfg(test)]
 mod fixture;
+mod handover;
 mod memory;
 mod oplog;
 mod outbox;
 mod restore;
 mod server;
 mod session;
+mod successor;
 
 pub use accept::STACK_BYTES;
+pub use handover::OnHandover;
 pub use server::{Options, Server, StartError};

@@ -21,10 +21,12 @@ use crate::connection::Refused;
 use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::cut::Cuts;
+use crate::handover::{Handover, OnHandover};
 use crate::memory::{Memory, Refusal};
 use crate::oplog::OpLog;
 use crate::restore::Restores;
 use crate::session::Sessions;
+use crate::successor::{self, Holder};
 
 /// How long a stopping server leaves its peers to take the answers that they are owed.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
@@ -38,6 +40,10 @@ pub struct Options {
     pub id: u32,
     /// Where to log each operation; without it, where mcomp.cfg says, if it does.
     pub op_log: Option<PathBuf>,
+    /// Whether a server that has the segment already is asked to hand it over.
+    pub takes_over: bool,
+    /// What to do when this server is asked the same.
+    pub on_handover: Option<OnHandover>,
 }
 
 /// Why a server does not start. Nothing is left behind.
@@ -55,6 +61,28 @@ pub enum StartError {
     /// The segment cannot be had.
     #[error(transparent)]
     Segment(#[from] ShmError),
+    /// Another process serves the segment, and keeps it.
+    #[error("{path} is being served by process {pid}, which does not hand it over: {why}", path = path.display())]
+    Held {
+        /// The segment's file.
+        path: PathBuf,
+        /// The process.
+        pid: u32,
+        /// What it said, and the way out.
+        why: String,
+    },
+    /// Another process serves the segment, and another user listens where it should.
+    #[error("{path} is being served by process {pid}, and its Unix socket is held by user {theirs}, while this is user {ours}: stop process {pid} with `kill {pid}`, and find out what that user runs", path = path.display())]
+    Impostor {
+        /// The segment's file.
+        path: PathBuf,
+        /// The process that serves it.
+        pid: u32,
+        /// The user that holds the socket.
+        theirs: u32,
+        /// The user of this process.
+        ours: u32,
+    },
     /// The address cannot be listened on.
     #[error("server {id} cannot listen on {endpoint}: {source}")]
     Listen {
@@ -106,6 +134,7 @@ pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) watchdog: Watchdog,
+    pub(crate) handover: Handover,
     pub(crate) oplog: Option<OpLog>,
     /// The keys that peers have to prove, if there is a secret.
     pub(crate) keyring: Option<Arc<Keyring>>,
@@ -151,12 +180,17 @@ impl Server {
         let log_path = options.op_log.clone().or_else(|| config.op_log(id));
         let oplog = log_path.as_deref().map(open_log).transpose()?;
         let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
-        let (segment, opened) = Segment::open(&spec)?;
+        let (segment, opened) = match Segment::open(&spec) {
+            Err(ShmError::Busy { path, pid }) if options.takes_over => {
+                successor::take_over(&spec, &address, Holder { path, pid }, keyring.as_deref())?
+            }
+            opened => opened?,
+        };
         let segment = Arc::new(segment);
         let endpoints = [Endpoint::Unix(unix_name(config.name(), id, &address)), Endpoint::Tcp(address)];
         let is_new = matches!(opened, Opened::Created);
         let served = listen(id, &endpoints).and_then(|listeners| {
-            let shared = Arc::new(Shared::new(config, id, Arc::clone(&segment), oplog, keyring)?);
+            let shared = Arc::new(Shared::new(config, options, Arc::clone(&segment), oplog, keyring)?);
             let mut server = Server { shared, listeners, threads: Vec::new(), opened };
             // If it fails, the threads that have begun end with the server.
             server.spawn_threads(spawn).map_err(StartError::Thread)?;
@@ -224,12 +258,12 @@ impl Drop for Server {
 impl Shared {
     fn new(
         config: &Config,
-        id: u32,
+        options: &Options,
         segment: Arc<Segment>,
         oplog: Option<OpLog>,
         keyring: Option<Arc<Keyring>>,
     ) -> Result<Shared, StartError> {
-        let limits = config.limits();
+        let (id, limits) = (options.id, config.limits());
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
         let connections = Connections::new(limits.max_connections as usize);
         let counters = Arc::<Counters>::default();
@@ -249,6 +283,7 @@ impl Shared {
             counters,
             budget: Budget::new(usize::try_from(limits.buffer_budget_bytes).unwrap_or(usize::MAX)),
             watchdog: Watchdog::start(watchdog_limits).map_err(StartError::Thread)?,
+            handover: Handover::new(options.on_handover.clone()),
             oplog,
             keyring,
             spin: config.spin().server,

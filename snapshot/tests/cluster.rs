@@ -22,7 +22,8 @@ struct Running {
 impl Running {
     fn start(dir: &Path, n: u32, k: u64, extra: &str) -> Running {
         let config = config(dir, n, k, extra);
-        let server = |id| Server::start(&config, &mcomp_server::Options { id, op_log: None }).expect("a server");
+        let server =
+            |id| Server::start(&config, &mcomp_server::Options { id, ..Default::default() }).expect("a server");
         let snapshotter = |id| Snapshotter::start(&config, id).expect("a snapshot process");
         let servers = (0..n).map(server).collect();
         let snapshotters = (0..n).map(snapshotter).collect();
@@ -117,7 +118,9 @@ fn a_missing_process_fails_the_snapshot_and_the_next_one_works() {
     drop(stopped);
     let failed = mcomp_snapshot::create(&cluster.config, false, &mut |_| {}).unwrap_err();
     assert!(failed.to_string().contains("server 1"), "{failed}");
-    cluster.servers.push(Server::start(&cluster.config, &mcomp_server::Options { id: 1, op_log: None }).unwrap());
+    cluster
+        .servers
+        .push(Server::start(&cluster.config, &mcomp_server::Options { id: 1, ..Default::default() }).unwrap());
     let created = cluster.create(false);
     Chain::open(&created.path).unwrap().verify(&mut |_, _| {}).unwrap();
     let status = mcomp_snapshot::snapshotter_status(&cluster.config, 0).unwrap();

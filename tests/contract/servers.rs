@@ -73,9 +73,10 @@ fn code_69_names_the_process_that_does_not_answer() {
 #[test]
 fn code_75_is_for_what_may_work_later() {
     let mut cluster = setup().with("[limits]\nmax_connections = 1").start();
-    for args in [["server", "--id", "0"], ["snapshotter", "--id", "0"]] {
-        let kind = if args[0] == "server" { "busy" } else { "listen" };
-        refused_server(&cluster, 75, kind, &args);
+    for (args, kind) in
+        [(&["server", "--no-takeover", "--id", "0"][..], "busy"), (&["snapshotter", "--id", "0"], "listen")]
+    {
+        refused_server(&cluster, 75, kind, args);
     }
     let said = cluster.exits(75, &["purge", "--json"]);
     let answer = parsed(&said.stdout);

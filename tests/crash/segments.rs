@@ -78,12 +78,13 @@ fn a_segment_of_another_layout_is_refused_with_the_way_out_and_kept() {
     assert!(whole(&cluster.client()) == noise, "the refused starts have changed something");
 }
 
+/// What `mcomp up` gives its children: a second `up` is a mistake.
 #[test]
-fn a_second_server_with_the_same_id_is_refused() {
+fn a_second_server_that_may_not_take_over_is_refused() {
     let (cluster, noise) = full_of_noise();
     let config = cluster.config_path().to_str().expect("a plain path");
     for id in 0..N {
-        let output = refused_start(&["server", "--id", &id.to_string(), "--config", config]);
+        let output = refused_start(&["server", "--no-takeover", "--id", &id.to_string(), "--config", config]);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(75), "{said}");
         assert!(said.contains(&cluster.server_pid(id).to_string()), "the first one's process is not in {said}");
@@ -92,7 +93,7 @@ fn a_second_server_with_the_same_id_is_refused() {
 }
 
 /// Runs a server that should not start. One that does is killed.
-fn refused_start(args: &[&str]) -> Output {
+pub(super) fn refused_start(args: &[&str]) -> Output {
     let mut command = mcomp(args);
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("mcomp starts");
     let deadline = Instant::now() + PATIENCE;

@@ -355,6 +355,13 @@ mod tests {
     }
 
     #[test]
+    fn golden_handover() {
+        assert_eq!(Kind::Handover as u8, 0x21);
+        assert_eq!((encode(&()), decode::<()>(&[])), (Vec::new(), Ok(())));
+        assert_eq!(decode::<()>(&[0]), Err(Malformed::Trailing(1)));
+    }
+
+    #[test]
     fn a_claimed_length_is_not_believed() {
         let claim = [0xff, 0xff, 0xff, 0xff, 0x0f, b'x'];
         assert!(decode::<Hello>(&claim).is_err());

@@ -71,6 +71,8 @@ numbered! {
         Batch = 0x1a "batch",
         /// What the server is and has counted.
         Status = 0x20 "status",
+        /// From another process of the same user and machine: stop in good order, I take your segment over.
+        Handover = 0x21 "handover",
         /// Snapshot: allocate the shadow area, join cut `id`.
         CutPrepare = 0x30 "cut_prepare",
         /// Snapshot: begin the new epoch, hold answers.

@@ -7,7 +7,7 @@ use mcomp_config::{Config, ConfigError, is_local_ip};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use serde::Serialize;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::{Handle, Signals};
 use signal_hook::low_level::signal_name;
 
 use crate::exit::{Exit, Failure};
@@ -30,11 +30,16 @@ impl StopSignals {
         Ok(StopSignals(signals))
     }
 
+    /// What ends the wait without a signal.
+    pub(crate) fn closer(&self) -> Handle {
+        self.0.handle()
+    }
+
     /// Waits for the first of them.
     pub(crate) fn wait(mut self) {
-        let signal = self.0.forever().next();
-        let name = signal.and_then(signal_name).unwrap_or("a signal");
-        tracing::info!(signal = name, "stopping");
+        if let Some(signal) = self.0.forever().next() {
+            tracing::info!(signal = signal_name(signal).unwrap_or("a signal"), "stopping");
+        }
     }
 }
 

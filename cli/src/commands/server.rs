@@ -1,7 +1,9 @@
-//! `mcomp server`: one memory server, until a signal stops it.
+//! `mcomp server`: one memory server, until a signal stops it or another process takes it over.
+
+use std::sync::{Arc, OnceLock};
 
 use mcomp_config::format_size;
-use mcomp_server::{Options, Server};
+use mcomp_server::{OnHandover, Options, Server};
 use mcomp_shm::Opened;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -14,15 +16,25 @@ use crate::globals::Globals;
 /// The socket, and a handle each for the watchdog and the session to close it with.
 pub(crate) const DESCRIPTORS_PER_CONNECTION: u64 = 3;
 
+/// How the last line calls the end of a server for the process whose id follows.
+pub(crate) const HANDED_OVER: &str = "handed over to process ";
+
 /// How the ready line calls a segment that was there before.
 pub(crate) const TAKEN_OVER: &str = "taken over";
 
 pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch(args.parent)?;
+    let successor = Arc::new(OnceLock::new());
     let config = globals.config_of_process()?;
     let id = own_id(&config, args.id)?;
     raise_open_files(u64::from(config.limits().max_connections));
-    let mut server = Server::start(&config, &Options { id, op_log: args.op_log.clone() })?;
+    let options = Options {
+        id,
+        op_log: args.op_log.clone(),
+        takes_over: !args.no_takeover,
+        on_handover: Some(hand_over(&successor, &signals)),
+    };
+    let mut server = Server::start(&config, &options)?;
     let address = config.server(id)?.address.as_str();
     let segment = segment_word(server.opened());
     let text = format!("mcomp server {id} ready on {address} ({}, segment {segment})", format_size(config.k()));
@@ -31,10 +43,25 @@ pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> 
         json!({"ready": "server", "id": id, "address": address, "k": config.k(), "segment": segment, "pid": pid});
     say_ready(globals, &text, &fields);
     signals.wait();
+    if let Some(pid) = successor.get() {
+        tracing::warn!(server = id, successor = pid, "stopping: another process takes this server over");
+        let text = format!("mcomp server {id} {HANDED_OVER}{pid}");
+        say_ready(globals, &text, &json!({"handed_over": id, "successor": pid}));
+    }
     if !server.stop() {
         tracing::warn!("a connection did not end in time: the next start checks the segment");
     }
     Ok(Exit::DONE)
+}
+
+/// Notes the successor, and has the wait for signals end as if one had come.
+fn hand_over(successor: &Arc<OnceLock<u32>>, signals: &StopSignals) -> OnHandover {
+    let (successor, closer) = (Arc::clone(successor), signals.closer());
+    OnHandover::new(move |pid| {
+        // A server promises its segment once.
+        let _ = successor.set(pid);
+        closer.close();
+    })
 }
 
 /// Lets this process open as many files as it may. The usual soft limit protects programs that call

@@ -32,6 +32,10 @@ pub(crate) struct DemoArgs {}
 Prints one line on stdout when it serves. SIGTERM stops it; the memory segment stays, and the next \
 start takes it over with every byte.
 
+Started over a running server of the same id, of the same user on this machine, it takes over from that one: what \
+was received is answered, the other ends with exit code 0, and clients go on here. So a new version of mcomp \
+replaces an old one. A frozen server and one of a version that cannot hand over are left alone (exit code 75).
+
 --op-log, or op_log in [trace] of mcomp.cfg, appends one line for each data request, a refused one too:
   1700000000.123456 conn=7 op=write addr=4096 len=5 status=ok us=12
 That is the time in seconds since 1970, the number of the connection, what was asked, the first address \
@@ -47,6 +51,9 @@ pub(crate) struct ServerArgs {
     /// Log every operation to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) op_log: Option<PathBuf>,
+    /// Do not ask a server that has the memory already to hand it over
+    #[arg(long, hide = true)]
+    pub(crate) no_takeover: bool,
     #[command(flatten)]
     pub(crate) parent: ParentFlag,
 }

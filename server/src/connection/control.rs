@@ -34,7 +34,7 @@ impl Connection {
     }
 
     /// The body of a control request that only `role` may ask.
-    fn read_control<T: DeserializeOwned>(&self, frame: &Received, role: Role) -> Result<T, Refusal> {
+    pub(super) fn read_control<T: DeserializeOwned>(&self, frame: &Received, role: Role) -> Result<T, Refusal> {
         if self.role != role {
             let kind = Kind::from_wire(frame.header.kind).map_or("this", Kind::word);
             return Err(Refusal::new(

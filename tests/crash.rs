@@ -22,6 +22,9 @@ mod torture;
 /// Servers that are started over running ones, and take over from them.
 mod handover;
 
+/// Servers restarted again and again in good order, under load.
+mod hot;
+
 /// What is left in /dev/shm: who may take it over, and who may remove it.
 mod segments;
 

@@ -14,9 +14,12 @@ mod demo;
 /// The log of operations: one line for each.
 mod oplog;
 
+/// Servers that a running `up` restarts, and those that it does not.
+mod restart;
+
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -33,7 +36,7 @@ fn setup() -> Setup {
 
 /// A running `mcomp up`. It is killed when it is dropped, and its children with it.
 #[derive(Debug)]
-struct Up {
+pub(crate) struct Up {
     child: Child,
     lines: Receiver<String>,
     log: PathBuf,
@@ -42,16 +45,19 @@ struct Up {
 impl Up {
     /// Starts it and does not wait.
     fn spawn(cluster: &Cluster, flags: &[&str]) -> Up {
+        Up::run(cluster, cluster.command(&[&["up"], flags].concat()))
+    }
+
+    fn run(cluster: &Cluster, mut command: Command) -> Up {
         let log = cluster.dir.path().join("up.log");
         let stderr = File::options().create(true).append(true).open(&log).expect("a log");
-        let mut command = cluster.command(&[&["up"], flags].concat());
         let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().expect("up starts");
         let lines = lines_of(child.stdout.take().expect("piped"));
         Up { child, lines, log }
     }
 
     /// Starts it, and returns it with the JSON that it prints when it is ready.
-    fn start(cluster: &Cluster) -> (Up, Value) {
+    pub(crate) fn start(cluster: &Cluster) -> (Up, Value) {
         let up = Up::spawn(cluster, &["--json"]);
         let ready = serde_json::from_str(&up.line()).expect("JSON");
         (up, ready)
@@ -67,12 +73,12 @@ impl Up {
         fs::read_to_string(&self.log).expect("a log")
     }
 
-    fn signal(&self, signal: Signal) {
+    pub(crate) fn signal(&self, signal: Signal) {
         signal_pid(self.child.id(), signal);
     }
 
     /// Waits until it has ended; it has printed no other line.
-    fn ended(mut self) -> ExitStatus {
+    pub(crate) fn ended(mut self) -> ExitStatus {
         let mut status = None;
         wait_until("up ends", || {
             status = self.child.try_wait().expect("a child can be waited for");

@@ -12,11 +12,11 @@ use super::{NOBODY, Up, pids, processes, segments_of, setup, signal_pid, wait_fo
 use crate::harness::{Cluster, MCOMP, PATIENCE, Setup, lines_of, wait_until};
 
 /// A child that was started by hand. It dies with this test at the latest.
-struct ByHand(Child);
+pub(super) struct ByHand(Child);
 
 impl ByHand {
     /// Types a command into a shell, and returns the process with its ready line.
-    fn start(command: &str) -> (ByHand, String) {
+    pub(super) fn start(command: &str) -> (ByHand, String) {
         let folder = Path::new(MCOMP).parent().expect("a folder").display().to_string();
         let path = format!("{folder}:{}", std::env::var("PATH").unwrap_or_default());
         let line = format!("exec {command} --die-with {}", std::process::id());
@@ -30,6 +30,13 @@ impl ByHand {
     }
 }
 
+impl ByHand {
+    /// Its process id.
+    pub(super) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
 impl Drop for ByHand {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -38,7 +45,7 @@ impl Drop for ByHand {
 }
 
 /// Waits until `up` reports the death of `who`, and returns the command that would start it again.
-fn reported(up: &Up, who: &str) -> String {
+pub(super) fn reported(up: &Up, who: &str) -> String {
     let report = || up.log().lines().find(|line| line.contains(who) && line.contains("mcomp up: ")).map(str::to_owned);
     wait_until("the death is reported", || report().is_some_and(|line| line.ends_with('`')));
     let line = report().expect("that was waited for");
@@ -54,20 +61,20 @@ fn a_killed_server_is_reported_and_can_be_started_by_hand() {
     let pid = pids(&ready, "servers")[1];
     signal_pid(pid, Signal::KILL);
     let command = reported(&up, &format!("server 1 (pid {pid}) was killed by SIGKILL (9); its memory stays"));
-    assert_eq!(command, format!("mcomp server --id 1 --config {}", cluster.config_path().display()));
+    assert_eq!(command, format!("mcomp up --restart 1 --config {}", cluster.config_path().display()));
     // The others go on, and nobody has started it again.
     cluster.ok(&["write", "0", "alive"]);
     cluster.exits(69, &["read", "65536", "1"]);
     cluster.exits(69, &["status"]);
     assert_eq!(processes(cluster.dir.path()).len(), 4);
-    let (by_hand, line) = ByHand::start(&command);
+    let (by_hand, line) = ByHand::start(&format!("mcomp server --id 1 --config {}", cluster.config_path().display()));
     assert!(line.contains("mcomp server 1 ready") && line.contains("taken over"), "{line}");
     assert_eq!(cluster.ok(&["read", "65534", "4"]), b"kept");
     cluster.ok(&["status"]);
     cluster.ok(&["snapshot", "create"]);
     up.signal(Signal::INT);
     assert_eq!(up.ended().code(), Some(0), "a death that was reported is no failure");
-    assert_eq!(processes(cluster.dir.path()), [by_hand.0.id()], "it stops its own children only");
+    assert_eq!(processes(cluster.dir.path()), [by_hand.pid()], "it stops its own children only");
     assert_eq!(cluster.ok(&["read", "65536", "2"]), b"pt");
 }
 

@@ -104,7 +104,8 @@ impl Running<'_> {
     /// Lets time pass. An error when a process dies meanwhile, or the demo is asked to stop.
     pub(super) fn pause(&mut self, pause: Duration) -> Result<(), Failure> {
         match self.supervisor.next_before(Instant::now() + pause) {
-            None => Ok(()),
+            // A demo has no control socket.
+            None | Some(Change::Called(_)) => Ok(()),
             Some(Change::Died(death)) => Err(Failure::new(Exit::UNAVAILABLE, "unavailable", death.to_string())),
             Some(Change::Asked { signal }) => Err(interrupted(signal)),
         }

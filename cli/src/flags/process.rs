@@ -4,16 +4,28 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::value::{self, WhichServer};
+
 /// `mcomp up`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Prints one line on stdout when all of them are ready. Ctrl-C or SIGTERM stops them; the memory stays \
 until `mcomp purge` or the next boot, and the next `mcomp up` takes it over.
 
+--restart asks the `mcomp up` that runs to stop a server in good order, if it is not dead, and to start it again \
+with the executable that stands at its path now. The memory stays, and clients go on. It prints one line for each \
+when it is ready: the milliseconds since it was asked to stop, its process, and the one before.
+
 Examples:
   mcomp up
-  mcomp up --config /etc/mcomp/mcomp.cfg --data /var/lib/mcomp")]
-pub(crate) struct UpArgs {}
+  mcomp up --config /etc/mcomp/mcomp.cfg --data /var/lib/mcomp
+  mcomp up --restart 0
+  mcomp up --restart all --json")]
+pub(crate) struct UpArgs {
+    /// Have the `mcomp up` that runs restart this server, or `all` of its servers one by one; may be repeated
+    #[arg(long, value_name = "ID", value_parser = value::which_server)]
+    pub(crate) restart: Vec<WhichServer>,
+}
 
 /// `mcomp demo`.
 #[derive(Args, Debug)]

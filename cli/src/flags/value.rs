@@ -22,6 +22,26 @@ pub(crate) fn address(text: &str) -> Result<u64, String> {
     }
 }
 
+/// One server of the configuration, or all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WhichServer {
+    /// The one with this id.
+    One(u32),
+    /// Every one that is local.
+    All,
+}
+
+/// The id of a server, or `all`.
+pub(crate) fn which_server(text: &str) -> Result<WhichServer, String> {
+    match text {
+        "all" => Ok(WhichServer::All),
+        id => id
+            .parse()
+            .map(WhichServer::One)
+            .map_err(|_| format!("{text:?} is not the id of a server: write a number such as 0, or all")),
+    }
+}
+
 /// A number of bytes.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     parse_size(text).map_err(|error| error.to_string())

@@ -10,7 +10,7 @@
 //! that made the child ends.
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{self, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Sender;
@@ -21,9 +21,13 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
 use super::events::Event;
+use crate::commands::server::HANDED_OVER;
 
 /// The most lines of a child's stderr that are kept for later.
 const KEPT_LINES_MAX: usize = 200;
+
+/// What is read of a line at once.
+const LINE_BYTES_MAX: u64 = 4096;
 
 /// What a child is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,10 +124,10 @@ impl Child {
             let reader = thread::Builder::new()
                 .name(format!("stderr of {role}"))
                 .spawn(move || pass_on(stderr, role, &messages));
-            follow(stdout, pid, &events);
+            let successor = follow(stdout, pid, &events);
             // The last words are heard before the end is told.
             let _ = reader.map(thread::JoinHandle::join);
-            let _ = events.send(Event::Exited { pid, status: reap(pid, &process) });
+            let _ = events.send(Event::Exited { pid, status: reap(pid, &process), successor });
         };
         let watcher = thread::Builder::new().name(format!("watch {role}")).spawn(watch);
         watcher.inspect_err(|_| child.signal(Signal::KILL))?;
@@ -150,14 +154,23 @@ impl Child {
     }
 }
 
-/// Reports the first line, and reads on so that the child never waits for a full pipe.
-fn follow(stdout: ChildStdout, pid: u32, events: &Sender<Event>) {
+/// Reports the first line, and reads on so that the child never waits for a full pipe. The process to which a server
+/// has handed over, if it says so.
+fn follow(stdout: ChildStdout, pid: u32, events: &Sender<Event>) -> Option<u32> {
     let mut stdout = BufReader::new(stdout);
-    let mut line = Vec::new();
-    if stdout.read_until(b'\n', &mut line).is_ok_and(|length| length > 0) {
-        let _ = events.send(Event::Ready { pid, line: String::from_utf8_lossy(&line).into_owned() });
+    let mut next_line = || {
+        let mut line = Vec::new();
+        let length = stdout.by_ref().take(LINE_BYTES_MAX).read_until(b'\n', &mut line).unwrap_or(0);
+        (length > 0).then(|| String::from_utf8_lossy(&line).into_owned())
+    };
+    if let Some(line) = next_line() {
+        let _ = events.send(Event::Ready { pid, line });
     }
-    let _ = io::copy(&mut stdout, &mut io::sink());
+    let mut successor = None;
+    while let Some(line) = next_line() {
+        successor = line.trim_end().split_once(HANDED_OVER).and_then(|(_, pid)| pid.parse().ok()).or(successor);
+    }
+    successor
 }
 
 fn pass_on(stderr: ChildStderr, role: Role, messages: &Messages) {

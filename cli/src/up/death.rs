@@ -19,11 +19,16 @@ pub(crate) struct Death {
     pub(crate) pid: u32,
     /// How it ended.
     pub(crate) status: ExitStatus,
+    /// The process to which it has handed over, if it did.
+    pub(crate) successor: Option<u32>,
 }
 
 impl fmt::Display for Death {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Death { role, pid, status } = self;
+        let Death { role, pid, status, successor } = self;
+        if let Some(successor) = successor {
+            return write!(f, "{role} (pid {pid}) has handed over to process {successor}");
+        }
         match (status.code(), status.signal()) {
             (Some(code), _) => write!(f, "{role} (pid {pid}) ended with exit code {code}"),
             (None, Some(signal)) => write!(f, "{role} (pid {pid}) was killed by {}", signal_name(signal)),
@@ -115,7 +120,8 @@ mod tests {
     use super::*;
 
     fn died(wait_status: i32) -> LaunchError {
-        LaunchError::Died(Death { role: Role::Server(1), pid: 7, status: ExitStatus::from_raw(wait_status) })
+        let status = ExitStatus::from_raw(wait_status);
+        LaunchError::Died(Death { role: Role::Server(1), pid: 7, status, successor: None })
     }
 
     fn exit_of(error: LaunchError) -> u8 {
@@ -135,5 +141,7 @@ mod tests {
         assert_eq!(death.to_string(), "server 1 (pid 7) was killed by SIGKILL (9)");
         let death = Death { status: ExitStatus::from_raw(73 << 8), ..death };
         assert_eq!(death.to_string(), "server 1 (pid 7) ended with exit code 73");
+        let death = Death { status: ExitStatus::from_raw(0), successor: Some(9), ..death };
+        assert_eq!(death.to_string(), "server 1 (pid 7) has handed over to process 9");
     }
 }

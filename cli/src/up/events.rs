@@ -1,4 +1,5 @@
-//! What a parent of processes waits for, in one channel: its children and the signals it gets itself.
+//! What a parent of processes waits for, in one channel: its children, the signals it gets itself, and
+//! what it is asked over the control socket.
 
 use std::io;
 use std::process::ExitStatus;
@@ -9,6 +10,8 @@ use std::thread::JoinHandle;
 use std::time::Instant;
 
 use signal_hook::iterator::{Handle, Signals};
+
+use super::control::Call;
 
 /// Something happened. Process ids are those of children, which are not used again before the child
 /// was reaped, and an exit is the last event of a child.
@@ -27,7 +30,11 @@ pub(crate) enum Event {
         pid: u32,
         /// How it ended.
         status: ExitStatus,
+        /// The process to which it has handed over, if it said so.
+        successor: Option<u32>,
     },
+    /// Somebody asks for something over the control socket.
+    Called(Call),
     /// This process was asked to stop.
     Asked {
         /// By which signal.

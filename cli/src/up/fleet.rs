@@ -32,6 +32,11 @@ impl<'c> Fleet<'c> {
         Ok(Fleet { config, servers, snapshotters })
     }
 
+    /// Ids of its servers, in rising order.
+    pub(crate) fn server_ids(&self) -> &[u32] {
+        &self.servers
+    }
+
     /// What is to be started.
     pub(crate) fn roles(&self) -> Vec<Role> {
         let servers = self.servers.iter().copied().map(Role::Server);

@@ -8,14 +8,21 @@
 //! - A child that dies later is reported with the way to start it again, and the others run on: the
 //!   rest of the memory is still of use. Only when no server is left is there nothing to wait for.
 //!
-//! Leaves out restarting what died, and other machines.
+//! - A server is restarted when that is asked for (`mcomp up --restart`), over a socket that only the same user can
+//!   make use of.
+//!
+//! Leaves out restarting what died by itself, and other machines.
 
 mod child;
+mod control;
 mod death;
 mod events;
 mod fleet;
 mod fresh;
+mod program;
+mod restart;
 mod supervisor;
+mod watch;
 
 pub(crate) use child::{Messages, Role};
 pub(crate) use death::{LaunchError, signal_name};
@@ -31,17 +38,23 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit::{Exit, Failure};
 use crate::flags::UpArgs;
+use crate::flags::value::WhichServer;
 use crate::globals::Globals;
 use crate::output;
-use death::Death;
+use control::Desk;
 use fresh::{Cleared, Found};
+use supervisor::STOP_PATIENCE;
+use watch::Watch;
 
 /// What a process gets to become ready, and more for each GiB of memory that has to be touched.
 const READY_PATIENCE: Duration = Duration::from_secs(60);
 const READY_PATIENCE_PER_GIB: Duration = Duration::from_secs(2);
 
 /// Runs the local part of the cluster until a signal ends it.
-pub(crate) fn run(globals: &Globals, _args: &UpArgs) -> anyhow::Result<Exit> {
+pub(crate) fn run(globals: &Globals, args: &UpArgs) -> anyhow::Result<Exit> {
+    if !args.restart.is_empty() {
+        return restart(globals, &args.restart);
+    }
     let config = globals.config_of_process()?;
     let fleet = Fleet::local(&config, is_local_ip)?;
     let events = Events::listen(&[SIGINT, SIGTERM]).map_err(|error| Failure::io("listen for signals", &error))?;
@@ -59,8 +72,10 @@ pub(crate) fn run(globals: &Globals, _args: &UpArgs) -> anyhow::Result<Exit> {
             return Err(Failure::from(error).into());
         }
     }
+    let desk = open_desk(&config, &events);
     announce(globals, &fleet, &supervisor)?;
-    let exit = watch(globals, &config, &mut supervisor);
+    let patience = patience(&fleet);
+    let exit = Watch { globals, config: &config, has_desk: desk.is_some(), patience }.run(&mut supervisor);
     supervisor.stop();
     tell_killed(&supervisor);
     match exit {
@@ -69,8 +84,36 @@ pub(crate) fn run(globals: &Globals, _args: &UpArgs) -> anyhow::Result<Exit> {
     }
 }
 
+/// Has the `mcomp up` that runs restart servers.
+fn restart(globals: &Globals, which: &[WhichServer]) -> anyhow::Result<Exit> {
+    let config = globals.config()?;
+    let fleet = Fleet::local(&config, is_local_ip)?;
+    let ids: Vec<u32> = which.iter().fold(Vec::new(), |mut ids, which| {
+        match which {
+            WhichServer::One(id) => ids.push(*id),
+            WhichServer::All => ids.extend_from_slice(fleet.server_ids()),
+        }
+        ids
+    });
+    // What the other side may need, and as long again for what it is doing when it is asked.
+    let patience = globals.timeout.unwrap_or(2 * (STOP_PATIENCE + patience(&fleet)));
+    control::restart(globals, &config, &ids, patience, &again("up", globals, &config))
+}
+
+/// Opens the control socket. Without it the cluster runs all the same: somebody else may sit on its name.
+fn open_desk(config: &Config, events: &Events) -> Option<Desk> {
+    let opened = Desk::open(config, events.sender());
+    opened
+        .inspect_err(|error| {
+            tell(&format!(
+                "mcomp up: `mcomp up --restart` will not work here, because its socket cannot be had: {error}"
+            ));
+        })
+        .ok()
+}
+
 fn launch(globals: &Globals, config: &Config) -> Result<Launch, Failure> {
-    let program = std::env::current_exe().map_err(|error| Failure::io("find this executable", &error))?;
+    let program = program::path().map_err(|error| Failure::io("find this executable", &error))?;
     let flags = globals.child_flags(config);
     Ok(Launch { program, flags, hidden_variables: Vec::new(), messages: Messages::Shown })
 }
@@ -91,33 +134,6 @@ fn announce(globals: &Globals, fleet: &Fleet<'_>, supervisor: &Supervisor<'_>) -
         std::io::ErrorKind::BrokenPipe => Ok(()),
         _ => Err(Failure::io("print the ready line", &error).into()),
     })
-}
-
-/// Reports deaths until a signal comes, which is the good end, or no server is left.
-fn watch(globals: &Globals, config: &Config, supervisor: &mut Supervisor<'_>) -> Result<i32, Failure> {
-    loop {
-        match supervisor.next() {
-            Change::Asked { signal } => return Ok(signal),
-            Change::Died(death) => {
-                tell(&obituary(globals, config, death));
-                if !supervisor.running().any(|(role, _)| role.is_server()) {
-                    let again = again("up", globals, config);
-                    let text = format!("no server is left; their memory stays: start them again with {again}");
-                    return Err(Failure::new(Exit::UNAVAILABLE, "unavailable", text));
-                }
-            }
-        }
-    }
-}
-
-/// What happened to a child, what it means, and what to do.
-fn obituary(globals: &Globals, config: &Config, death: Death) -> String {
-    let loss = match death.role.is_server() {
-        true => "its memory stays on this machine, and cannot be reached until it runs again",
-        false => "until it runs again no snapshot can be made",
-    };
-    let subcommand = format!("{} --id {}", death.role.subcommand(), death.role.id());
-    format!("mcomp up: {death}; {loss}; start it again with {}", again(&subcommand, globals, config))
 }
 
 /// The command, as it can be typed from any folder.

@@ -6,9 +6,10 @@
 //! - Whatever way a [`Supervisor`] is dropped, panics included, its children are gone.
 //! - Servers start before the snapshot processes that map their memory, and stop after them.
 //!
-//! Leaves out restarting what died. A server that died keeps its memory, and why it died is for a
-//! person to see first.
+//! Leaves out restarting what died by itself. A server that died keeps its memory, and why it died is for a
+//! person to see first, who can have it started again (`restart.rs`).
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,11 +18,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::child::{Child, Messages, Role};
+use super::control::Call;
 use super::death::{Death, LaunchError};
 use super::events::{Event, Events};
 
 /// What snapshot processes get to stop, and what servers get after them, before they are killed.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How the children are started.
 #[derive(Debug)]
@@ -37,6 +39,16 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
+    /// A child of the first start. A server that finds another one in its place is refused: it is that of another
+    /// `mcomp up`, or somebody's own.
+    fn first_command(&self, role: Role) -> Command {
+        let mut command = self.command(role);
+        if role.is_server() {
+            command.arg("--no-takeover");
+        }
+        command
+    }
+
     fn command(&self, role: Role) -> Command {
         let mut command = Command::new(&self.program);
         command.arg(role.subcommand()).args(["--id", &role.id().to_string()]).args(&self.flags);
@@ -54,17 +66,19 @@ impl Launch {
 /// - A child is here from its start on, so that nothing runs that is not stopped.
 #[derive(Debug)]
 pub(crate) struct Supervisor<'e> {
-    events: &'e Events,
-    launch: Launch,
-    children: Vec<(Child, State)>,
+    pub(super) events: &'e Events,
+    pub(super) launch: Launch,
+    pub(super) children: Vec<(Child, State)>,
     /// What children said when they were ready.
-    ready_lines: Vec<(Role, String)>,
+    pub(super) ready_lines: Vec<(Role, String)>,
+    /// What happened during a restart and is still to be acted on.
+    pub(super) pending: VecDeque<Change>,
     /// Those that had to be killed, with their process ids.
     killed: Vec<(Role, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+pub(super) enum State {
     Starting,
     Ready,
     Gone,
@@ -80,12 +94,21 @@ pub(crate) enum Change {
         /// By which signal.
         signal: i32,
     },
+    /// Somebody asks for something over the control socket, and waits.
+    Called(Call),
 }
 
 impl<'e> Supervisor<'e> {
     /// Without children yet.
     pub(crate) fn new(events: &'e Events, launch: Launch) -> Supervisor<'e> {
-        Supervisor { events, launch, children: Vec::new(), ready_lines: Vec::new(), killed: Vec::new() }
+        Supervisor {
+            events,
+            launch,
+            children: Vec::new(),
+            ready_lines: Vec::new(),
+            pending: VecDeque::new(),
+            killed: Vec::new(),
+        }
     }
 
     /// Starts `roles`, servers first, and waits until they are ready. Call it from the main thread.
@@ -117,6 +140,9 @@ impl<'e> Supervisor<'e> {
 
     /// Waits for something to act on.
     pub(crate) fn next(&mut self) -> Change {
+        if let Some(change) = self.pending.pop_front() {
+            return change;
+        }
         loop {
             let event = self.events.next();
             if let Some(change) = self.apply(event) {
@@ -127,6 +153,9 @@ impl<'e> Supervisor<'e> {
 
     /// Waits for something to act on until `deadline`.
     pub(crate) fn next_before(&mut self, deadline: Instant) -> Option<Change> {
+        if let Some(change) = self.pending.pop_front() {
+            return Some(change);
+        }
         loop {
             let event = self.events.next_before(deadline)?;
             if let Some(change) = self.apply(event) {
@@ -151,15 +180,26 @@ impl<'e> Supervisor<'e> {
     }
 
     fn spawn(&mut self, role: Role) -> Result<(), LaunchError> {
+        self.spawn_as(role, self.launch.first_command(role)).map(drop)
+    }
+
+    /// Starts a child in place of one that is gone. A server takes over from whoever has its place now.
+    pub(super) fn spawn_again(&mut self, role: Role) -> Result<u32, LaunchError> {
         self.spawn_as(role, self.launch.command(role))
     }
 
-    fn spawn_as(&mut self, role: Role, command: Command) -> Result<(), LaunchError> {
+    fn spawn_as(&mut self, role: Role, command: Command) -> Result<u32, LaunchError> {
         let child = Child::spawn(role, command, self.launch.messages.clone(), self.events.sender());
         let program = || self.launch.program.clone();
         let child = child.map_err(|source| LaunchError::Spawn { role, program: program(), source })?;
+        let pid = child.pid();
         self.children.push((child, State::Starting));
-        Ok(())
+        Ok(pid)
+    }
+
+    /// How far a child has come.
+    pub(super) fn state_of(&self, pid: u32) -> Option<State> {
+        self.children.iter().find(|(child, _)| child.pid() == pid).map(|(_, state)| *state)
     }
 
     fn wait_ready(&mut self, patience: Duration) -> Result<(), LaunchError> {
@@ -170,7 +210,7 @@ impl<'e> Supervisor<'e> {
             match self.apply(event) {
                 Some(Change::Died(death)) => return Err(LaunchError::Died(death)),
                 Some(Change::Asked { signal }) => return Err(LaunchError::Asked { signal }),
-                None => {}
+                Some(Change::Called(_)) | None => {}
             }
         }
         Ok(())
@@ -178,8 +218,9 @@ impl<'e> Supervisor<'e> {
 
     /// Takes note of an event. Those of children that are not ours, of an earlier supervisor, are
     /// nothing to act on.
-    fn apply(&mut self, event: Event) -> Option<Change> {
+    pub(super) fn apply(&mut self, event: Event) -> Option<Change> {
         match event {
+            Event::Called(call) => Some(Change::Called(call)),
             Event::Asked { signal } => Some(Change::Asked { signal }),
             Event::Ready { pid, line } => {
                 let (child, state) = self.living(pid)?;
@@ -188,10 +229,10 @@ impl<'e> Supervisor<'e> {
                 self.ready_lines.push((role, line));
                 None
             }
-            Event::Exited { pid, status } => {
+            Event::Exited { pid, status, successor } => {
                 let (child, state) = self.living(pid)?;
                 *state = State::Gone;
-                Some(Change::Died(Death { role: child.role(), pid, status }))
+                Some(Change::Died(Death { role: child.role(), pid, status, successor }))
             }
         }
     }
@@ -214,7 +255,8 @@ impl<'e> Supervisor<'e> {
         let deadline = Instant::now() + STOP_PATIENCE;
         while self.is_left(is_server) {
             match self.next_before(deadline) {
-                Some(Change::Died(_)) => {}
+                // Who calls now is told that this process is stopping.
+                Some(Change::Died(_) | Change::Called(_)) => {}
                 Some(Change::Asked { .. }) | None => return false,
             }
         }

@@ -52,6 +52,9 @@ mod auth;
 /// The keys of a cluster, from the command line: made, used, changed, taken away.
 mod secret;
 
+/// Snapshot files are signed where there is a secret, and those of strangers are refused.
+mod signed;
+
 /// Caps, deadlines and budgets hold against peers that are too many, too slow or too greedy.
 mod limits;
 

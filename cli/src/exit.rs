@@ -197,6 +197,7 @@ fn of_file(error: &FileError) -> (Exit, &'static str) {
     match error {
         FileError::Io { .. } => (Exit::LOCAL_IO, "io"),
         FileError::Bad { .. } | FileError::Chain { .. } => (Exit::BAD_DATA, "bad_data"),
+        FileError::Unproved { .. } => (Exit::NOT_PERMITTED, "denied"),
         FileError::NotFound { .. } => (Exit::NEGATIVE, "not_found"),
         FileError::Refused { .. } => (Exit::USAGE, "usage"),
         _ => (Exit::BUG, "bug"),
@@ -287,6 +288,8 @@ mod tests {
         assert_eq!(verdict(missing), (1, "not_found", "fail"));
         let chain = FileError::Chain { path: folder, why: "its parent is missing".into() };
         assert_eq!(verdict(chain), (65, "bad_data", "fail"));
+        let unproved = FileError::Unproved { path: "x.mcs".into(), why: "it is not signed".into() };
+        assert_eq!(verdict(unproved), (77, "denied", "fail"));
         assert_eq!(verdict(ConfigError::NotFound { looked: Vec::new() }), (78, "config", "fail"));
         assert_eq!(verdict(io::Error::other("disk")), (74, "io", "fail"));
         assert_eq!(verdict(Failure::usage("wrong")), (64, "usage", "fail"));

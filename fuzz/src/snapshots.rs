@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use mcomp_net::auth::Keyring;
 use mcomp_snapshot::file::{
-    BLOCK_BYTES, Chain, Contents, Dir, EncodedChunk, FileError, MAX_CHAIN_FILES, Meta, Parent, ServerRecord, Snapshot,
-    Writer,
+    BLOCK_BYTES, Chain, Contents, Dir, EncodedChunk, FileError, FileKeys, MAX_CHAIN_FILES, Mac, Meta, Parent,
+    ServerRecord, Snapshot, Writer,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -60,12 +61,17 @@ fn check_table(snapshot: &Snapshot, file_bytes: u64) {
     assert!(end <= meta.space_bytes() && stored < file_bytes);
 }
 
-/// Writes the facts and the chunks anew, in the order of the file: the bytes come out as they were.
+/// Writes the facts and the chunks anew, in the order of the file: the bytes come out as they were. Those of a signed
+/// file only when it is signed with our key, which a mutated one is not.
 fn check_written_again(snapshot: &Snapshot, bytes: &[u8], folder: &Path) {
     let mut chunks = snapshot.chunks().to_vec();
     chunks.sort_unstable_by_key(|chunk| chunk.offset);
     let dir = Dir::open(folder).expect("a scratch folder");
-    let mut writer = Writer::create(&dir, snapshot.meta().clone()).expect("facts that were accepted");
+    let mac = snapshot.mac(Some(&keys()));
+    if !matches!(mac, Mac::None | Mac::Fits) {
+        return;
+    }
+    let mut writer = begin(&dir, snapshot.meta(), mac.is_signed());
     for chunk in chunks {
         let from = (chunk.offset + CHUNK_HEADER_BYTES) as usize;
         let stored = bytes[from..from + chunk.stored as usize].to_vec();
@@ -163,15 +169,20 @@ fn scratch() -> TempDir {
 pub fn snapshot_file_seeds() -> Vec<Seed> {
     let (full, incremental) = facts();
     let how = |how: u8, bytes: &[u8]| [&[how], bytes].concat();
-    let small = written(&incremental, &[(4096, &[0; 8192])]);
-    let every_codec = written(&full, &[(40960, &[b'm'; 8192]), (0, &noise(4096)), (16384, &[0; 4096])]);
+    let small = written(&incremental, &[(4096, &[0; 8192])], false);
+    let (text, random) = ([b'm'; 8192], noise(4096));
+    let every_chunk: [(u64, &[u8]); 3] = [(40960, &text), (0, &random), (16384, &[0; 4096])];
+    let every_codec = written(&full, &every_chunk, false);
+    let signed = written(&full, &every_chunk, true);
     vec![
         ("unmended", how(0, &every_codec)),
+        ("signed", how(0, &signed)),
+        ("signed_mended", how(3, &signed)),
         ("every_codec", how(1, &every_codec)),
-        ("side_by_side", how(3, &written(&full, &[0, 1, 2].map(|block| (4096 * block, &[0; 4096][..]))))),
+        ("side_by_side", how(3, &written(&full, &[0, 1, 2].map(|block| (4096 * block, &[0; 4096][..])), false))),
         ("incremental", how(1, &small)),
         ("incremental_sums", how(3, &small)),
-        ("no_chunk", how(3, &written(&full, &[]))),
+        ("no_chunk", how(3, &written(&full, &[], false))),
         ("cut_short", how(3, &every_codec[..every_codec.len() - 60])),
     ]
 }
@@ -179,8 +190,9 @@ pub fn snapshot_file_seeds() -> Vec<Seed> {
 /// The seeds of [`snapshot_chain`].
 pub fn snapshot_chain_seeds() -> Vec<Seed> {
     let (full, incremental) = facts();
-    let parent = written(&full, &[(0, &[5; 16384]), (40960, &[0; 4096])]);
-    let child = written(&incremental, &[(8192, &[6; 4096]), (12288, &[0; 4096]), (49152, &[7; 4096])]);
+    let parent = written(&full, &[(0, &[5; 16384]), (40960, &[0; 4096])], false);
+    let changed: [(u64, &[u8]); 3] = [(8192, &[6; 4096]), (12288, &[0; 4096]), (49152, &[7; 4096])];
+    let child = written(&incremental, &changed, false);
     let pair = |how: u8, first: &[u8], second: &[u8]| {
         [&[how], &(first.len() as u16).to_le_bytes()[..], first, second].concat()
     };
@@ -189,6 +201,7 @@ pub fn snapshot_chain_seeds() -> Vec<Seed> {
         ("mended", pair(1, &child, &parent)),
         ("sums", pair(3, &parent, &child)),
         ("orphan", pair(1, &child, &child)),
+        ("signed_child", pair(3, &parent, &written(&incremental, &changed, true))),
     ]
 }
 
@@ -212,10 +225,21 @@ fn facts() -> (Meta, Meta) {
     (full, incremental)
 }
 
+/// The one key of these files.
+fn keys() -> FileKeys {
+    FileKeys::of(&Keyring::parse(&format!("node {}\n", "1".repeat(64))).expect("a secret"))
+}
+
+fn begin(dir: &Dir, meta: &Meta, is_signed: bool) -> Writer {
+    let begun =
+        if is_signed { Writer::create_signed(dir, meta.clone(), &keys()) } else { Writer::create(dir, meta.clone()) };
+    begun.expect("facts that are accepted")
+}
+
 /// The bytes of a file of these chunks.
-fn written(meta: &Meta, chunks: &[(u64, &[u8])]) -> Vec<u8> {
+fn written(meta: &Meta, chunks: &[(u64, &[u8])], is_signed: bool) -> Vec<u8> {
     let folder = scratch();
-    let mut writer = Writer::create(&Dir::open(folder.path()).expect("a scratch folder"), meta.clone()).expect("facts");
+    let mut writer = begin(&Dir::open(folder.path()).expect("a scratch folder"), meta, is_signed);
     for (address, memory) in chunks {
         writer.append(&EncodedChunk::encode(meta.cut, *address, memory, 1).expect("a chunk")).expect("written");
     }

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::SnapshotError;
+use crate::file::FileKeys;
 
 /// How long a server may take to find memory for its shadow area.
 const PREPARE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -227,6 +228,15 @@ pub(crate) fn open(
 /// The cluster's secret, if it has one.
 pub(crate) fn keyring(config: &Config) -> Result<Option<Keyring>, SnapshotError> {
     Ok(config.secret_file().map(Keyring::load).transpose()?)
+}
+
+/// The keys that snapshot files are signed with, if the cluster has a secret.
+///
+/// # Errors
+///
+/// [`SnapshotError::Secret`] when mcomp.cfg names a secret that cannot be had.
+pub fn file_keys(config: &Config) -> Result<Option<FileKeys>, SnapshotError> {
+    Ok(keyring(config)?.as_ref().map(FileKeys::of))
 }
 
 fn timeouts(config: &Config) -> Timeouts {

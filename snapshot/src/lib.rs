@@ -37,6 +37,7 @@ mod snapshotter;
 mod tally;
 
 pub use ask::{create, snapshotter_status};
+pub use cut::file_keys;
 pub use error::SnapshotError;
 pub use restore::{Restore, RestorePlan, Restored};
 pub use snapshotter::{MOST_CONNECTIONS, Snapshotter};

@@ -13,8 +13,10 @@ use mcomp_wire::control::{SnapshotCollect, SnapshotCreated, SnapshotProgress};
 use uuid::Uuid;
 
 use crate::SnapshotError;
-use crate::cut::{Cut, is_worth_retrying};
-use crate::file::{Chain, Entry, Finished, Folder, MAX_CHAIN_FILES, Meta, Parent, ServerRecord, State, Writer};
+use crate::cut::{Cut, file_keys, is_worth_retrying};
+use crate::file::{
+    Chain, Entry, FileKeys, Finished, Folder, MAX_CHAIN_FILES, Mac, Meta, Parent, ServerRecord, State, Writer,
+};
 use crate::gather::{Copier, gather};
 use crate::limit::Limit;
 use crate::tally::{Tally, Turn};
@@ -137,7 +139,8 @@ impl Master {
             meta.filter(|_| entry.state == State::Complete).map(|meta| (entry.path.clone(), meta))
         };
         let newest = entries.iter().rev().find_map(ours);
-        let parent = self.parent(cut, newest.as_ref().map(|(path, _)| path.as_path()), wanted)?;
+        let keys = file_keys(&self.config)?;
+        let parent = self.parent(cut, newest.as_ref().map(|(path, _)| path.as_path()), wanted, keys.as_ref())?;
         let created_us = created_after(newest.map(|(_, meta)| meta.created_us));
         let meta = self.meta(cut, created_us, parent.as_ref());
         let level = self.config.snapshot().level;
@@ -149,7 +152,10 @@ impl Master {
             level,
         };
         let requests: Vec<SnapshotCollect> = meta.servers.iter().map(request).collect();
-        let mut writer = Writer::create(folder.dir(), meta)?;
+        let mut writer = match &keys {
+            Some(keys) => Writer::create_signed(folder.dir(), meta, keys)?,
+            None => Writer::create(folder.dir(), meta)?,
+        };
         gather(copiers, &requests, &mut writer, limit, progress)?;
         Ok((writer.finish()?, parent.is_none()))
     }
@@ -173,8 +179,14 @@ impl Master {
     }
 
     /// The snapshot to build on, if an incremental one is wanted and possible: the newest complete
-    /// one of the same segments, whose chain has room for another link.
-    fn parent(&self, cut: &Cut, newest: Option<&Path>, wanted: Wanted) -> Result<Option<Meta>, SnapshotError> {
+    /// one of the same segments, whose chain has room for another link, and is signed if there is a secret.
+    fn parent(
+        &self,
+        cut: &Cut,
+        newest: Option<&Path>,
+        wanted: Wanted,
+        keys: Option<&FileKeys>,
+    ) -> Result<Option<Meta>, SnapshotError> {
         let longest = match wanted {
             Wanted::Full => return Ok(None),
             Wanted::Incremental => MAX_CHAIN_FILES - 1,
@@ -182,7 +194,7 @@ impl Master {
         };
         let Some(newest) = newest.filter(|_| longest > 0) else { return Ok(None) };
         let chain = Chain::open(newest)?;
-        let fits = self.is_parent(chain.meta(), cut) && chain.files().len() <= longest;
+        let fits = self.is_parent(chain.meta(), cut) && chain.files().len() <= longest && is_proved(&chain, keys);
         Ok(fits.then(|| chain.meta().clone()))
     }
 
@@ -204,6 +216,16 @@ impl Master {
             Err(error) => tracing::warn!(%error, "old snapshots could not be removed"),
         }
     }
+}
+
+/// Whether what is built on a chain can be restored without further ado where there is a secret: if not, says why.
+fn is_proved(chain: &Chain, keys: Option<&FileKeys>) -> bool {
+    let unproved = chain.files().iter().find(|file| keys.is_some() && file.mac(keys) != Mac::Fits);
+    if let Some(file) = unproved {
+        let (path, mac) = (file.path().display(), file.mac(keys));
+        tracing::warn!(%path, %mac, "a full snapshot instead of an incremental one: no key of the secret proves the parent");
+    }
+    unproved.is_none()
 }
 
 /// The time of a cut that is made now. Retention and incremental snapshots go by the order in time, so a clock that

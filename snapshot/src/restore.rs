@@ -17,8 +17,8 @@ use mcomp_wire::{Kind, Role, Space};
 use uuid::Uuid;
 
 use crate::SnapshotError;
-use crate::cut::next_epoch;
-use crate::file::{Chain, Contents};
+use crate::cut::{file_keys, next_epoch};
+use crate::file::{Chain, Contents, Mac, Unsigned};
 
 /// A validated snapshot and the cluster that it fits into.
 #[derive(Debug)]
@@ -47,6 +47,8 @@ pub struct RestorePlan {
     pub non_zero_end: u64,
     /// Bytes of the address space to restore onto.
     pub target_bytes: u64,
+    /// What is known of the origin of each file, the newest first.
+    pub macs: Vec<Mac>,
 }
 
 /// A restore that is done.
@@ -62,15 +64,31 @@ pub struct Restored {
 
 impl Restore {
     /// Opens the snapshot at `path` with all that it builds on, validates every byte, and checks that
-    /// it fits into the cluster of `config`. Needs no running server. `progress` gets bytes of files
-    /// read, and in all.
+    /// it fits into the cluster of `config`. Where that has a secret, each file must be signed with it. Needs no
+    /// running server. `progress` gets bytes of files read, and in all.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError::File`] when a file is not valid, [`SnapshotError::DoesNotFit`] when a byte
+    /// [`SnapshotError::File`] when a file is not valid, or not signed; [`SnapshotError::DoesNotFit`] when a byte
     /// that is not zero has no address in the cluster.
     pub fn prepare(config: &Config, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Restore, SnapshotError> {
+        Restore::prepare_with(config, path, Unsigned::Refuse, progress)
+    }
+
+    /// As [`Restore::prepare`], where files that are not signed with the secret may be accepted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Restore::prepare`].
+    pub fn prepare_with(
+        config: &Config,
+        path: &Path,
+        unsigned: Unsigned,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Restore, SnapshotError> {
+        let keys = file_keys(config)?;
         let chain = Chain::open(path)?;
+        let macs = chain.authenticate(keys.as_ref(), unsigned)?;
         chain.verify(progress)?;
         let meta = chain.meta();
         let plan = RestorePlan {
@@ -82,6 +100,7 @@ impl Restore {
             space_bytes: meta.space_bytes(),
             non_zero_end: chain.non_zero_end()?,
             target_bytes: config.space(),
+            macs,
         };
         if plan.non_zero_end > plan.target_bytes {
             return Err(SnapshotError::DoesNotFit { end: plan.non_zero_end, space: plan.target_bytes });

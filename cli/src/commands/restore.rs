@@ -11,7 +11,7 @@ use mcomp_snapshot::{Restore, RestorePlan, Restored};
 use serde_json::{Value, json};
 
 use super::interrupted::Guard;
-use super::snapshot::locate;
+use super::snapshot::{locate, origin};
 use crate::exit::Exit;
 use crate::flags::RestoreArgs;
 use crate::globals::Globals;
@@ -22,10 +22,11 @@ pub(crate) fn run(globals: &Globals, args: &RestoreArgs) -> anyhow::Result<Exit>
     let config = globals.config()?;
     let path = locate(globals, &args.file)?;
     let mut bar = progress::bar("Checking", globals);
-    let restore = Restore::prepare(&config, &path, &mut bar);
+    let restore = Restore::prepare_with(&config, &path, origin::accepted(args.unsigned), &mut bar);
     drop(bar);
     let restore = restore?;
     let plan = restore.plan().clone();
+    origin::warn(globals, &plan.macs, config.secret_file().is_some());
     if args.dry_run {
         match globals.json {
             true => output::json(&answer(&plan, None))?,
@@ -64,7 +65,7 @@ fn run_guarded(globals: &Globals, restore: Restore) -> anyhow::Result<Restored> 
 fn told(plan: &RestorePlan) -> String {
     let facts = [
         ("snapshot", format!("cut {} of cluster {}, {}", plan.cut, plan.cluster, created(plan))),
-        ("files", format!("{}, every byte checked", plan.files)),
+        ("files", format!("{}, every byte checked; {}", plan.files, origin::weakest(&plan.macs))),
         ("memory", format!("{}, not zero up to {:#x}", format_size(plan.space_bytes), plan.non_zero_end)),
         ("fits into", format!("{} of this cluster, whose other bytes become zero", format_size(plan.target_bytes))),
     ];
@@ -90,6 +91,8 @@ fn answer(plan: &RestorePlan, restored: Option<Restored>) -> Value {
             "space_bytes": plan.space_bytes,
             "non_zero_end": plan.non_zero_end,
             "target_bytes": plan.target_bytes,
+            "signed": origin::weakest(&plan.macs).is_signed(),
+            "mac": origin::weakest(&plan.macs).word(),
         },
         "bytes": restored.map(|restored| restored.memory_bytes),
         "config_epoch": restored.map(|restored| restored.config_epoch),
@@ -99,6 +102,8 @@ fn answer(plan: &RestorePlan, restored: Option<Restored>) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use mcomp_snapshot::file::Mac;
+
     use super::*;
 
     fn plan() -> RestorePlan {
@@ -113,6 +118,7 @@ mod tests {
             space_bytes: 3 * k_bytes,
             non_zero_end: 0x1000,
             target_bytes: 2 * k_bytes,
+            macs: vec![Mac::Fits; 2],
         }
     }
 

@@ -1,9 +1,10 @@
 //! `mcomp snapshot`: take one, and look after the files.
 //!
 //! Only `create` talks to the cluster. The others read files, and where a file is named by its path
-//! they need no configuration either.
+//! they need no configuration either; where there is one, it says whether the files must be signed.
 
 mod describe;
+pub(crate) mod origin;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use mcomp_wire::control::{SnapshotCreated, SnapshotProgress};
 use serde_json::{Value, json};
 
 use crate::exit::{Exit, Failure};
-use crate::flags::{CreateArgs, ExportArgs, FileArgs, PruneArgs, SnapshotArgs, SnapshotCommand};
+use crate::flags::{CreateArgs, ExportArgs, FileArgs, PruneArgs, SnapshotArgs, SnapshotCommand, VerifyArgs};
 use crate::globals::Globals;
 use crate::output::{self, progress};
 
@@ -103,7 +104,7 @@ fn created_json(created: &SnapshotCreated) -> Value {
 
 fn created_note(created: &SnapshotCreated, incremental: bool) -> String {
     let kind = match (created.full, incremental) {
-        (true, true) => "full snapshot (there is none to build on)",
+        (true, true) => "full snapshot (there is none that it could build on)",
         (true, false) => "full snapshot",
         (false, _) => "incremental snapshot",
     };
@@ -119,12 +120,13 @@ fn created_note(created: &SnapshotCreated, incremental: bool) -> String {
 fn list(globals: &Globals) -> anyhow::Result<Exit> {
     let config = globals.config()?;
     let entries = folder(&config)?.map_or_else(|| Ok(Vec::new()), |folder| folder.list())?;
+    let keys = origin::keys_if_any(globals);
     match globals.json {
-        true => output::json(&describe::list_json(&config.snapshot().dir, &entries))?,
+        true => output::json(&describe::list_json(&config.snapshot().dir, &entries, keys.as_ref()))?,
         false if entries.is_empty() => {
             globals.note_to_person(format_args!("there is no snapshot in {}", config.snapshot().dir.display()));
         }
-        false => output::line(describe::list_table(&entries))?,
+        false => output::line(describe::list_table(&entries, keys.as_ref()))?,
     }
     Ok(Exit::DONE)
 }
@@ -133,16 +135,18 @@ fn show(globals: &Globals, args: &FileArgs) -> anyhow::Result<Exit> {
     let path = locate(globals, &args.file)?;
     let snapshot = Snapshot::open(&path)?;
     let chain = Chain::open(&path);
+    let keys = origin::keys_if_any(globals);
     match globals.json {
-        true => output::json(&describe::show_json(&snapshot, &chain))?,
-        false => output::line(describe::show_text(&snapshot, &chain))?,
+        true => output::json(&describe::show_json(&snapshot, &chain, keys.as_ref()))?,
+        false => output::line(describe::show_text(&snapshot, &chain, keys.as_ref()))?,
     }
     Ok(Exit::DONE)
 }
 
-fn verify(globals: &Globals, args: &FileArgs) -> anyhow::Result<Exit> {
+fn verify(globals: &Globals, args: &VerifyArgs) -> anyhow::Result<Exit> {
     let path = locate(globals, &args.file)?;
     let chain = Chain::open(&path)?;
+    let mac = origin::weakest(&origin::authenticate(globals, &chain, args.unsigned)?);
     let mut bar = progress::bar("Verifying", globals);
     let verified = chain.verify(&mut bar);
     drop(bar);
@@ -156,9 +160,11 @@ fn verify(globals: &Globals, args: &FileArgs) -> anyhow::Result<Exit> {
             "cut": chain.meta().cut,
             "files": files,
             "file_bytes": file_bytes,
+            "signed": mac.is_signed(),
+            "mac": mac.word(),
         }))?,
         false => output::line(format_args!(
-            "{} is valid: every byte of {} ({}) was checked",
+            "{} is valid: every byte of {} ({}) was checked; {mac}",
             path.display(),
             describe::count(files, "file"),
             BinaryBytes(file_bytes)
@@ -211,6 +217,7 @@ fn export(globals: &Globals, args: &ExportArgs) -> anyhow::Result<Exit> {
     check_target(args, to_stdout, globals)?;
     let path = locate(globals, &args.file)?;
     let chain = Chain::open(&path)?;
+    origin::authenticate(globals, &chain, args.unsigned)?;
     let mut bar = progress::bar("Exporting", globals);
     if to_stdout {
         return export_to_stdout(&chain, &mut bar);

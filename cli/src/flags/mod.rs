@@ -25,7 +25,9 @@ pub(crate) use data::{
 };
 pub(crate) use process::{DemoArgs, ParentFlag, ServerArgs, SnapshotterArgs, UpArgs};
 pub(crate) use secret::{SecretArgs, SecretCommand, SecretRole};
-pub(crate) use snapshot::{CreateArgs, ExportArgs, FileArgs, PruneArgs, RestoreArgs, SnapshotArgs, SnapshotCommand};
+pub(crate) use snapshot::{
+    CreateArgs, ExportArgs, FileArgs, PruneArgs, RestoreArgs, SnapshotArgs, SnapshotCommand, UnsignedFlag, VerifyArgs,
+};
 
 const EXAMPLES: &str = "\
 Examples:

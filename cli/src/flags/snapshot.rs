@@ -38,8 +38,11 @@ Reads what the file says about itself, and not its memory: that is what verify d
 Examples:\n  mcomp snapshot show FILE")]
     Show(FileArgs),
     /// Check every byte of a file and of those it builds on
-    #[command(after_help = "Exits with 65 when it is damaged.\n\nExamples:\n  mcomp snapshot verify FILE")]
-    Verify(FileArgs),
+    #[command(after_help = "\
+With a secret, each file must be signed with it. Exits with 65 when it is damaged or its MAC is wrong, and with 77 \
+when it is not signed with a key of the secret.\n
+Examples:\n  mcomp snapshot verify FILE")]
+    Verify(VerifyArgs),
     /// Remove old files; the last complete one always stays
     #[command(after_help = "\
 Prints the names of what it removed. What a kept snapshot builds on stays, broken files stay and are \
@@ -69,6 +72,24 @@ pub(crate) struct FileArgs {
     pub(crate) file: PathBuf,
 }
 
+/// `mcomp snapshot verify`.
+#[derive(Args, Debug)]
+pub(crate) struct VerifyArgs {
+    /// A path, or a name in the snapshot folder
+    #[arg(value_name = "FILE")]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) unsigned: UnsignedFlag,
+}
+
+/// Says that somebody vouches for a file.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct UnsignedFlag {
+    /// Accept files that are not signed with a key of the secret; a MAC that is wrong is always refused
+    #[arg(long)]
+    pub(crate) unsigned: bool,
+}
+
 /// `mcomp snapshot prune`.
 #[derive(Args, Debug)]
 pub(crate) struct PruneArgs {
@@ -89,6 +110,8 @@ pub(crate) struct ExportArgs {
     /// Replace OUT if it exists
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) unsigned: UnsignedFlag,
 }
 
 /// `mcomp restore`.
@@ -107,4 +130,6 @@ pub(crate) struct RestoreArgs {
     /// Check the file and print the plan, and touch nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+    #[command(flatten)]
+    pub(crate) unsigned: UnsignedFlag,
 }

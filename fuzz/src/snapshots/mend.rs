@@ -6,6 +6,8 @@
 const HEADER: usize = 512;
 const SERVER: usize = 32;
 const ENTRY: usize = 32;
+/// A hash, behind each entry of a signed file.
+const DIGEST: usize = 32;
 const TOTALS: usize = 56;
 const TRAILER: usize = 56;
 
@@ -20,15 +22,16 @@ pub(super) fn mend(file: &mut [u8], how: u8) {
     let head_end = mend_servers(file);
     let (Some(head_end), Some(tail)) = (head_end, file.len().checked_sub(TOTALS + TRAILER)) else { return };
     let count = u64_at(file, tail) as usize;
-    let Some(table) = count.checked_mul(ENTRY).and_then(|bytes| tail.checked_sub(bytes)) else { return };
+    let entry_bytes = if u32_at(file, 8) == 2 { ENTRY + DIGEST } else { ENTRY };
+    let Some(table) = count.checked_mul(entry_bytes).and_then(|bytes| tail.checked_sub(bytes)) else { return };
     if table < head_end {
         return;
     }
-    for entry in (table..tail).step_by(ENTRY) {
-        mend_chunk(file, entry, head_end..table);
+    for entry in (table..tail).step_by(entry_bytes) {
+        mend_chunk(file, entry, entry_bytes, head_end..table);
     }
     if how & 2 != 0 {
-        mend_sums(file, table, tail);
+        mend_sums(file, table, tail, entry_bytes);
     }
     let mut hasher = blake3::Hasher::new();
     hasher.update(&file[..head_end]).update(&file[table..tail + 24]);
@@ -45,8 +48,8 @@ fn mend_servers(file: &mut [u8]) -> Option<usize> {
 }
 
 /// The CRC of a chunk that lies in `chunks`, in its table entry and in front of it, and there the other fields of
-/// the entry too.
-fn mend_chunk(file: &mut [u8], entry: usize, chunks: std::ops::Range<usize>) {
+/// the entry too; behind the entry its hash, if the file is signed. The MAC takes a key, and stays as it is.
+fn mend_chunk(file: &mut [u8], entry: usize, entry_bytes: usize, chunks: std::ops::Range<usize>) {
     let (stored, offset) = (u32_at(file, entry + 12) as usize, u64_at(file, entry + 16) as usize);
     let Some(from) = offset.checked_add(28).filter(|_| offset >= chunks.start) else { return };
     let Some(end) = from.checked_add(stored).filter(|end| *end <= chunks.end) else { return };
@@ -61,10 +64,14 @@ fn mend_chunk(file: &mut [u8], entry: usize, chunks: std::ops::Range<usize>) {
     file.copy_within(entry + 24..entry + 28, offset + 4);
     file.copy_within(entry..entry + 16, offset + 8);
     put(file, offset + 24, &crc);
+    if entry_bytes > ENTRY {
+        let digest = blake3::hash(&file[offset..end]);
+        put(file, entry + ENTRY, digest.as_bytes());
+    }
 }
 
-fn mend_sums(file: &mut [u8], table: usize, tail: usize) {
-    let entries = || (table..tail).step_by(ENTRY);
+fn mend_sums(file: &mut [u8], table: usize, tail: usize, entry_bytes: usize) {
+    let entries = || (table..tail).step_by(entry_bytes);
     let length: u64 = entries().map(|at| u64::from(u32_at(file, at + 8))).sum();
     let stored: u64 = entries().map(|at| u64::from(u32_at(file, at + 12))).sum();
     put(file, tail + 8, &length.to_le_bytes());

@@ -17,13 +17,21 @@ pub(super) const MAGIC: [u8; 8] = *b"MCOMPSNP";
 pub(super) const CHUNK_MARKER: [u8; 4] = *b"CHNK";
 /// The first eight bytes of the trailer.
 pub(super) const TRAILER_MAGIC: [u8; 8] = *b"MCOMPEND";
-/// The version that this code writes, and the only one that it reads.
+/// The version of a file without a MAC.
 pub(super) const VERSION: u32 = 1;
+/// The version of a file with a MAC, which an mcomp that cannot check it must not read.
+pub(super) const VERSION_SIGNED: u32 = 2;
+/// The flag that says that there is a MAC.
+pub(super) const FLAG_SIGNED: u32 = 1;
+/// Bytes of the id that names the key of the MAC.
+pub(super) const KEY_ID_BYTES: usize = 16;
 
 pub(super) const HEADER_BYTES: usize = size_of::<HeaderBytes>();
 pub(super) const SERVER_BYTES: usize = size_of::<ServerBytes>();
 pub(super) const CHUNK_HEADER_BYTES: usize = size_of::<ChunkBytes>();
-pub(super) const ENTRY_BYTES: usize = size_of::<EntryBytes>();
+const ENTRY_BYTES: usize = size_of::<EntryBytes>();
+/// Bytes of the hash of a chunk, which stands behind its entry in a signed file.
+pub(super) const DIGEST_BYTES: usize = blake3::OUT_LEN;
 pub(super) const TOTALS_BYTES: usize = size_of::<TotalsBytes>();
 pub(super) const TRAILER_BYTES: usize = size_of::<TrailerBytes>();
 
@@ -46,7 +54,8 @@ pub(super) struct HeaderBytes {
     pub(super) created_us: I64,
     pub(super) cluster_bytes: u8,
     pub(super) cluster: [u8; MAX_CLUSTER_BYTES],
-    pub(super) reserved: [u8; 355],
+    pub(super) key: [u8; KEY_ID_BYTES],
+    pub(super) reserved: [u8; 339],
     pub(super) crc: U32,
 }
 
@@ -100,6 +109,11 @@ pub(super) struct TrailerBytes {
     pub(super) hash: [u8; 32],
 }
 
+/// Bytes of one entry of the chunk table.
+pub(super) const fn entry_bytes(is_signed: bool) -> usize {
+    if is_signed { ENTRY_BYTES + DIGEST_BYTES } else { ENTRY_BYTES }
+}
+
 const _: () = {
     assert!(HEADER_BYTES == 512);
     assert!(offset_of!(HeaderBytes, k_bytes) == 24);
@@ -107,12 +121,14 @@ const _: () = {
     assert!(offset_of!(HeaderBytes, cut_epoch) == 72);
     assert!(offset_of!(HeaderBytes, created_us) == 96);
     assert!(offset_of!(HeaderBytes, cluster) == 105);
-    assert!(offset_of!(HeaderBytes, reserved) == 153);
+    assert!(offset_of!(HeaderBytes, key) == 153);
+    assert!(offset_of!(HeaderBytes, reserved) == 169);
     assert!(offset_of!(HeaderBytes, crc) == 508);
     assert!(SERVER_BYTES == 32);
     assert!(CHUNK_HEADER_BYTES == 28);
     assert!(offset_of!(ChunkBytes, address) == 8);
     assert!(ENTRY_BYTES == 32);
+    assert!(DIGEST_BYTES == 32);
     assert!(offset_of!(EntryBytes, codec) == 24);
     assert!(TOTALS_BYTES == 56);
     assert!(offset_of!(TotalsBytes, mac) == 24);

@@ -12,11 +12,11 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::dir::parent_of;
-use super::error::io_error;
+use super::error::{Fault, Part, io_error};
 use super::name::SUFFIX;
 use super::reader::peek;
 use super::runs::{Runs, non_zero_end};
-use super::{Dir, FileError, Meta, Progress, Snapshot};
+use super::{Dir, FileError, FileKeys, Mac, Meta, Progress, Snapshot, Unsigned};
 
 /// The most files of a chain. Each costs an open file and up to 1 MiB while it is read, so whoever
 /// writes incremental snapshots makes a full one long before.
@@ -79,6 +79,22 @@ impl Chain {
     /// Bytes of all files together.
     pub fn file_bytes(&self) -> u64 {
         self.files.iter().map(Snapshot::file_bytes).sum()
+    }
+
+    /// Checks the MAC of every file against the keys that there are here, if any, and returns what was seen, the
+    /// newest file first. Without keys no file is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Bad`] when a MAC is wrong; [`FileError::Unproved`] when there is none, or its key is not known,
+    /// unless `unsigned` accepts that.
+    pub fn authenticate(&self, keys: Option<&FileKeys>, unsigned: Unsigned) -> Result<Vec<Mac>, FileError> {
+        let judged = |file: &Snapshot| match file.mac(keys) {
+            Mac::Wrong => Err(Fault::new(Part::Footer, Mac::Wrong.to_string()).read_from(file.path())),
+            mac if mac == Mac::Fits || keys.is_none() || unsigned == Unsigned::Accept => Ok(mac),
+            mac => Err(FileError::Unproved { path: file.path().to_owned(), why: unproved(mac, keys).to_owned() }),
+        };
+        self.files.iter().map(judged).collect()
     }
 
     /// Reads and proves every chunk of every file. Progress is in bytes of files.
@@ -164,6 +180,17 @@ impl Relatives {
             }
         }
         Err(self.unread.take().unwrap_or_else(|| FileError::Chain { path: child.to_owned(), why }))
+    }
+}
+
+/// Why a file is not accepted that has no MAC that could be checked, although there is a secret.
+fn unproved(mac: Mac, keys: Option<&FileKeys>) -> &'static str {
+    match mac {
+        Mac::None => "it is not signed, and the cluster has a secret",
+        _ if keys.is_some_and(FileKeys::is_empty) => {
+            "it is signed with a node key, and the secret here has none: use one that has"
+        }
+        _ => "it is signed with a key that the secret here does not have",
     }
 }
 

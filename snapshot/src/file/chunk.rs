@@ -146,6 +146,11 @@ pub(super) fn checksum(cut: Uuid, address: u64, length: u32, codec: Codec, store
     hasher.finalize()
 }
 
+/// The hash of a chunk in a signed file: of its header and what is stored.
+pub(super) fn digest(header: &[u8], stored: &[u8]) -> blake3::Hash {
+    blake3::Hasher::new().update(header).update(stored).finalize()
+}
+
 /// Makes `memory` the `length` bytes that `stored` stands for. The shape was checked before.
 pub(super) fn decode(codec: Codec, stored: &[u8], length: u32, memory: &mut Vec<u8>) -> Result<(), String> {
     match codec {

@@ -1,7 +1,8 @@
 //! What goes wrong with snapshot files, sorted by what the caller does next.
 //!
 //! [`FileError::Io`] is the machine's fault: look at the disk. [`FileError::Bad`] and
-//! [`FileError::Chain`] are the file's: use another snapshot. [`FileError::NotFound`] and
+//! [`FileError::Chain`] are the file's: use another snapshot. [`FileError::Unproved`] asks for a word of
+//! the caller: is the file to be believed? [`FileError::NotFound`] and
 //! [`FileError::Refused`] are the caller's: mend the request. Each names the path and the value.
 
 use std::fmt;
@@ -40,6 +41,14 @@ pub enum FileError {
         /// The file whose parent is at fault.
         path: PathBuf,
         /// What is wrong, with the values and the way out.
+        why: String,
+    },
+    /// The file may be sound, and nothing proves that it is of this cluster, which has a secret.
+    #[error("{path} is not accepted: {why}; if you know where it comes from, say --unsigned")]
+    Unproved {
+        /// The file.
+        path: PathBuf,
+        /// What is missing.
         why: String,
     },
     /// No file answers to this name.

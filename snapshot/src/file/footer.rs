@@ -9,7 +9,8 @@ use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::bytes::{
-    CHUNK_HEADER_BYTES, ENTRY_BYTES, EntryBytes, TOTALS_BYTES, TRAILER_BYTES, TRAILER_MAGIC, TotalsBytes, TrailerBytes,
+    CHUNK_HEADER_BYTES, DIGEST_BYTES, EntryBytes, TOTALS_BYTES, TRAILER_BYTES, TRAILER_MAGIC, TotalsBytes,
+    TrailerBytes, entry_bytes,
 };
 use super::chunk::{Codec, check_shape};
 use super::error::{Fault, Part, ensure};
@@ -32,6 +33,8 @@ pub struct ChunkEntry {
     pub codec: Codec,
     /// The CRC-32 over cut id, address, length, codec and stored bytes.
     pub crc: u32,
+    /// In a signed file, the hash over the chunk header and the stored bytes.
+    pub digest: Option<blake3::Hash>,
 }
 
 impl ChunkEntry {
@@ -45,8 +48,9 @@ impl ChunkEntry {
         CHUNK_HEADER_BYTES as u64 + u64::from(self.stored)
     }
 
-    pub(super) fn to_bytes(self) -> EntryBytes {
-        EntryBytes {
+    /// The entry as it stands in the table.
+    pub(super) fn to_bytes(self) -> Vec<u8> {
+        let fixed = EntryBytes {
             address: U64::new(self.address),
             length: U32::new(self.length),
             stored: U32::new(self.stored),
@@ -54,18 +58,23 @@ impl ChunkEntry {
             codec: self.codec as u8,
             reserved: [0; 3],
             crc: U32::new(self.crc),
-        }
+        };
+        let mut bytes = fixed.as_bytes().to_vec();
+        bytes.extend(self.digest.iter().flat_map(|digest| digest.as_bytes()));
+        bytes
     }
 
+    /// Reads an entry, that of a signed file when it has the bytes of one.
     pub(super) fn parse(bytes: &[u8]) -> Result<ChunkEntry, Fault> {
-        let raw = EntryBytes::ref_from_bytes(bytes).expect("the caller cuts entries of the right size");
+        let (raw, digest) = EntryBytes::ref_from_prefix(bytes).expect("the caller cuts entries of the right size");
+        let digest = <[u8; DIGEST_BYTES]>::try_from(digest).ok().map(blake3::Hash::from_bytes);
         let address = raw.address.get();
         let codec = Codec::from_number(raw.codec).filter(|_| raw.reserved == [0; 3]).ok_or_else(|| {
             Fault::new(Part::Table, format!("codec {} {:?} at {address:#x} is unknown", raw.codec, raw.reserved))
         })?;
         let (length, stored) = (raw.length.get(), raw.stored.get());
         check_shape(address, length, stored, codec)?;
-        Ok(ChunkEntry { address, length, stored, offset: raw.offset.get(), codec, crc: raw.crc.get() })
+        Ok(ChunkEntry { address, length, stored, offset: raw.offset.get(), codec, crc: raw.crc.get(), digest })
     }
 }
 
@@ -141,6 +150,7 @@ pub(super) struct Totals {
 }
 
 impl Totals {
+    /// The totals without a MAC.
     pub(super) fn to_bytes(self) -> TotalsBytes {
         TotalsBytes {
             count: U64::new(self.count),
@@ -156,12 +166,12 @@ pub(super) fn hashed_totals(totals: &TotalsBytes) -> &[u8] {
     &totals.as_bytes()[..std::mem::offset_of!(TotalsBytes, mac)]
 }
 
-/// The last bytes of a file whose table begins at `footer_offset`.
-pub(super) fn trailer(footer_offset: u64, count: u64, hash: blake3::Hash) -> TrailerBytes {
+/// The last bytes of a file whose table of `table_bytes` begins at `footer_offset`.
+pub(super) fn trailer(footer_offset: u64, table_bytes: u64, hash: blake3::Hash) -> TrailerBytes {
     TrailerBytes {
         magic: TRAILER_MAGIC,
         footer_offset: U64::new(footer_offset),
-        footer_bytes: U64::new(count * ENTRY_BYTES as u64 + TOTALS_BYTES as u64),
+        footer_bytes: U64::new(table_bytes + TOTALS_BYTES as u64),
         hash: *hash.as_bytes(),
     }
 }
@@ -171,28 +181,31 @@ pub(super) fn trailer(footer_offset: u64, count: u64, hash: blake3::Hash) -> Tra
 pub(super) struct Tail {
     pub(super) totals: Totals,
     pub(super) footer_offset: u64,
+    /// Zero when the file is not signed.
+    pub(super) mac: blake3::Hash,
     pub(super) hash: blake3::Hash,
 }
 
 impl Tail {
-    pub(super) fn parse(bytes: &[u8; TAIL_BYTES], file_bytes: u64) -> Result<Tail, Fault> {
+    pub(super) fn parse(bytes: &[u8; TAIL_BYTES], file_bytes: u64, is_signed: bool) -> Result<Tail, Fault> {
         let (totals, trailer) = bytes.split_at(TOTALS_BYTES);
         let totals = TotalsBytes::ref_from_bytes(totals).expect("the sizes are equal");
         let trailer = TrailerBytes::ref_from_bytes(trailer).expect("the sizes are equal");
         ensure(trailer.magic == TRAILER_MAGIC, Part::Footer, || {
             "it does not end in a trailer; it was cut short, or more was added".into()
         })?;
-        ensure(totals.mac == [0; 32], Part::Footer, || "it has a MAC, and no flag says so".into())?;
+        ensure(is_signed || totals.mac == [0; 32], Part::Footer, || "it has a MAC, and no flag says so".into())?;
         let count = totals.count.get();
         let (offset, bytes) = (trailer.footer_offset.get(), trailer.footer_bytes.get());
-        let table = count.checked_mul(ENTRY_BYTES as u64);
+        let table = count.checked_mul(entry_bytes(is_signed) as u64);
         let footer = table.and_then(|table| table.checked_add(TOTALS_BYTES as u64));
         let end = offset.checked_add(bytes).and_then(|end| end.checked_add(TRAILER_BYTES as u64));
         ensure(footer == Some(bytes) && end == Some(file_bytes), Part::Footer, || {
             format!("{count} chunks, a footer of {bytes} bytes at {offset} and {file_bytes} bytes of file do not agree")
         })?;
+        let [mac, hash] = [totals.mac, trailer.hash].map(blake3::Hash::from_bytes);
         let totals = Totals { count, memory_bytes: totals.memory_bytes.get(), stored_bytes: totals.stored_bytes.get() };
-        Ok(Tail { totals, footer_offset: offset, hash: blake3::Hash::from_bytes(trailer.hash) })
+        Ok(Tail { totals, footer_offset: offset, mac, hash })
     }
 }
 

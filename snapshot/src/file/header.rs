@@ -10,8 +10,11 @@ use zerocopy::little_endian::{I64, U32, U64};
 use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::BLOCK_BYTES;
-use super::bytes::{HEADER_BYTES, HeaderBytes, MAGIC, SERVER_BYTES, ServerBytes, VERSION};
+use super::bytes::{
+    FLAG_SIGNED, HEADER_BYTES, HeaderBytes, KEY_ID_BYTES, MAGIC, SERVER_BYTES, ServerBytes, VERSION, VERSION_SIGNED,
+};
 use super::error::{Fault, Part, ensure};
+use super::mac::KeyId;
 use super::meta::{MAX_CLUSTER_BYTES, MAX_SERVERS, Meta, Parent, ServerRecord};
 
 const CRC_BYTES: usize = 4;
@@ -21,9 +24,9 @@ pub(super) fn server_section_bytes(n: usize) -> usize {
     n * SERVER_BYTES + CRC_BYTES
 }
 
-/// The header and the server section of a file about `meta`, whose facts were checked.
-pub(super) fn encode_head(meta: &Meta) -> Vec<u8> {
-    let mut head = encode_header(meta).as_bytes().to_vec();
+/// The header and the server section of a file about `meta`, whose facts were checked; signed with `key`, if at all.
+pub(super) fn encode_head(meta: &Meta, key: Option<KeyId>) -> Vec<u8> {
+    let mut head = encode_header(meta, key).as_bytes().to_vec();
     for server in &meta.servers {
         head.extend_from_slice(server_bytes(server).as_bytes());
     }
@@ -32,11 +35,11 @@ pub(super) fn encode_head(meta: &Meta) -> Vec<u8> {
     head
 }
 
-/// The facts of the header. Their `servers` are as many as the header says, and still blank: the
-/// server section fills them.
-pub(super) fn parse_header(bytes: &[u8; HEADER_BYTES]) -> Result<Meta, Fault> {
+/// The facts of the header, and the key of a file that is signed. Their `servers` are as many as the header says, and
+/// still blank: the server section fills them.
+pub(super) fn parse_header(bytes: &[u8; HEADER_BYTES]) -> Result<(Meta, Option<KeyId>), Fault> {
     let header = HeaderBytes::ref_from_bytes(bytes).expect("the sizes are equal");
-    check_fixed_fields(header)?;
+    let is_signed = check_fixed_fields(header)?;
     let crc = crc32fast::hash(&bytes[..HEADER_BYTES - CRC_BYTES]);
     ensure(header.crc.get() == crc, Part::Header, || {
         format!("its CRC is {:#010x}, its bytes have {crc:#010x}", header.crc.get())
@@ -56,7 +59,8 @@ pub(super) fn parse_header(bytes: &[u8; HEADER_BYTES]) -> Result<Meta, Fault> {
         created_us: header.created_us.get(),
     };
     meta.faults()?;
-    Ok(meta)
+    ensure(is_signed || header.key == [0; KEY_ID_BYTES], Part::Header, || "it names a key and has no MAC".into())?;
+    Ok((meta, is_signed.then_some(header.key)))
 }
 
 /// Fills the servers of `meta` from the server section, and checks the whole.
@@ -76,10 +80,16 @@ pub(super) fn parse_servers(meta: &mut Meta, section: &[u8]) -> Result<(), Fault
     meta.faults()
 }
 
-fn encode_header(meta: &Meta) -> HeaderBytes {
+fn encode_header(meta: &Meta, key: Option<KeyId>) -> HeaderBytes {
     let mut header = HeaderBytes::new_zeroed();
     header.magic = MAGIC;
+    // What needs nothing new is written so that an older mcomp reads it.
     header.version = U32::new(VERSION);
+    if let Some(key) = key {
+        header.version = U32::new(VERSION_SIGNED);
+        header.flags = U32::new(FLAG_SIGNED);
+        header.key = key;
+    }
     header.header_bytes = U32::new(HEADER_BYTES as u32);
     header.block_bytes = U32::new(BLOCK_BYTES as u32);
     header.k_bytes = U64::new(meta.k_bytes);
@@ -107,22 +117,29 @@ fn server_bytes(server: &ServerRecord) -> ServerBytes {
     }
 }
 
-fn check_fixed_fields(header: &HeaderBytes) -> Result<(), Fault> {
+/// Checks what comes before the CRC; whether the file is signed.
+fn check_fixed_fields(header: &HeaderBytes) -> Result<bool, Fault> {
     ensure(header.magic == MAGIC, Part::Header, || {
         format!("it begins with \"{}\", not \"MCOMPSNP\"", header.magic.escape_ascii())
     })?;
     let version = header.version.get();
-    ensure(version == VERSION, Part::Header, || {
-        format!("it has version {version}, this mcomp reads version {VERSION}; read it with the mcomp that wrote it")
+    ensure((VERSION..=VERSION_SIGNED).contains(&version), Part::Header, || {
+        format!(
+            "it has version {version}, this mcomp reads versions {VERSION} to {VERSION_SIGNED}; \
+             read it with the mcomp that wrote it"
+        )
     })?;
-    // Flag 0 will say that the MAC is set; a reader that cannot check a MAC must not wave it through.
-    let flags = header.flags.get();
-    ensure(flags == 0, Part::Header, || format!("flags {flags:#x} are set, version {VERSION} defines none"))?;
+    let (flags, is_signed) = (header.flags.get(), version == VERSION_SIGNED);
+    let expected = if is_signed { FLAG_SIGNED } else { 0 };
+    ensure(flags == expected, Part::Header, || {
+        format!("its flags are {flags:#x}, those of version {version} are {expected:#x}")
+    })?;
     let sizes = [header.header_bytes.get(), header.block_bytes.get(), header.server_bytes.get()];
     let expected = [HEADER_BYTES as u32, BLOCK_BYTES as u32, SERVER_BYTES as u32];
     ensure(sizes == expected, Part::Header, || {
-        format!("header, block and server record have {sizes:?} bytes, version {VERSION} has {expected:?}")
-    })
+        format!("header, block and server record have {sizes:?} bytes, version {version} has {expected:?}")
+    })?;
+    Ok(is_signed)
 }
 
 fn parse_cluster(header: &HeaderBytes) -> Result<String, Fault> {

@@ -10,11 +10,12 @@
 //!   file in which any byte was flipped, cut off or added.
 //! - Nothing that a file claims is allocated or followed before it is checked: not a length, not a
 //!   count, not a name.
-//! - Memory is bounded by the chunk table (32 bytes a chunk, and no two chunks stand closer than
+//! - A file that is signed with a key is changed unnoticed only by who knows that key.
+//! - Memory is bounded by the chunk table (64 bytes a chunk, and no two chunks stand closer than
 //!   [`GAP_BLOCKS`] blocks unless they are full) and by 1 MiB for each file of a chain.
 //!
-//! Leaves out: sockets, shared memory, and the keyed MAC, for which the footer has room. A person
-//! who can write the folder can write a valid file.
+//! Leaves out: sockets, shared memory, and where keys come from. Who can write the folder can write a
+//! valid file without a MAC, and put an old file in the place of a new one.
 
 mod bytes;
 mod calls;
@@ -28,6 +29,7 @@ mod fault;
 mod folder;
 mod footer;
 mod header;
+mod mac;
 mod meta;
 mod name;
 mod out;
@@ -43,6 +45,8 @@ mod fixture;
 #[cfg(test)]
 mod folder_tests;
 #[cfg(test)]
+mod mac_tests;
+#[cfg(test)]
 mod model_tests;
 
 pub use chain::{Chain, MAX_CHAIN_FILES};
@@ -52,6 +56,7 @@ pub use dir::Dir;
 pub use error::{FileError, Part};
 pub use folder::{Entry, Folder, Pruned, State};
 pub use footer::ChunkEntry;
+pub use mac::{FileKeys, Mac, Unsigned};
 pub use meta::{MAX_CLUSTER_BYTES, MAX_SERVERS, Meta, Parent, ServerRecord};
 pub use name::Name;
 pub use reader::Snapshot;

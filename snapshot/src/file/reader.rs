@@ -10,18 +10,19 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
-use zerocopy::FromBytes;
+use zerocopy::{FromBytes, IntoBytes};
 
-use super::bytes::{CHUNK_HEADER_BYTES, ChunkBytes, ENTRY_BYTES, HEADER_BYTES};
-use super::chunk::{checksum, chunk_bytes, decode};
+use super::bytes::{CHUNK_HEADER_BYTES, ChunkBytes, HEADER_BYTES, entry_bytes};
+use super::chunk::{checksum, chunk_bytes, decode, digest};
 use super::dir::{NO_FILE, not_a_file};
 use super::error::{Fault, Part, ensure, io_error};
 use super::footer::{self, ChunkEntry, TAIL_BYTES, Table, Tail};
 use super::header::{parse_header, parse_servers, server_section_bytes};
-use super::{Dir, FileError, Meta, Progress, calls};
+use super::mac::Signature;
+use super::{Dir, FileError, FileKeys, Mac, Meta, Progress, calls};
 
-/// Table entries read at a time: 1 MiB.
-const ENTRIES_AT_ONCE: usize = (1 << 20) / ENTRY_BYTES;
+/// Table entries read at a time: 1 MiB, or 2 MiB when the file is signed.
+const ENTRIES_AT_ONCE: usize = (1 << 20) / entry_bytes(false);
 
 /// An open snapshot file whose head, table and trailer are sound.
 ///
@@ -31,6 +32,10 @@ const ENTRIES_AT_ONCE: usize = (1 << 20) / ENTRY_BYTES;
 pub struct Snapshot {
     source: Source,
     meta: Meta,
+    /// None when the file is not signed.
+    signature: Option<Signature>,
+    /// Of everything but the chunks; in a signed file that includes a hash of each.
+    hash: blake3::Hash,
     table: Table,
     /// The numbers of the chunks in the order of the file.
     order: Vec<usize>,
@@ -64,6 +69,12 @@ impl Snapshot {
     /// What it says about itself.
     pub fn meta(&self) -> &Meta {
         &self.meta
+    }
+
+    /// Whether the file is of somebody who knows the secret, going by the keys that there are here, if any. What the
+    /// MAC promises for the chunks is checked when they are read.
+    pub fn mac(&self, keys: Option<&FileKeys>) -> Mac {
+        Mac::check(self.signature.as_ref(), &self.hash, &self.meta, keys)
     }
 
     /// The chunks, sorted by address.
@@ -125,14 +136,15 @@ impl Snapshot {
     fn load(source: Source) -> Result<Snapshot, FileError> {
         let at_fault = |fault: Fault| fault.read_from(&source.path);
         let mut head = source.read_header_bytes()?.to_vec();
-        let mut meta = parse_header(head.as_slice().try_into().expect("a whole header")).map_err(at_fault)?;
+        let (mut meta, key) = parse_header(head.as_slice().try_into().expect("a whole header")).map_err(at_fault)?;
         head.resize(HEADER_BYTES + server_section_bytes(meta.n()), 0);
         source.read(Part::Servers, HEADER_BYTES as u64, &mut head[HEADER_BYTES..])?;
         parse_servers(&mut meta, &head[HEADER_BYTES..]).map_err(at_fault)?;
-        let tail = source.read_tail(head.len() as u64)?;
-        let table = source.read_table(&head, &tail, meta.space_bytes())?;
+        let tail = source.read_tail(head.len() as u64, key.is_some())?;
+        let table = source.read_table(&head, &tail, meta.space_bytes(), entry_bytes(key.is_some()))?;
         let order = table.tiling(head.len() as u64, tail.footer_offset).map_err(at_fault)?;
-        Ok(Snapshot { meta, table, order, source })
+        let signature = key.map(|key| Signature { key, mac: tail.mac });
+        Ok(Snapshot { meta, signature, hash: tail.hash, table, order, source })
     }
 
     /// The stored bytes of a chunk that is the one the table speaks of, and of this cut.
@@ -143,6 +155,8 @@ impl Snapshot {
         ensure(*header == expected, part, || format!("at offset {} is not the chunk of the table", entry.offset))?;
         let crc = checksum(self.meta.cut, entry.address, entry.length, entry.codec, stored);
         ensure(crc == entry.crc, part, || format!("its CRC is {:#010x}, its bytes have {crc:#010x}", entry.crc))?;
+        let found = entry.digest.map(|_| digest(header.as_bytes(), stored));
+        ensure(found == entry.digest, part, || "its bytes do not have the hash of the table".into())?;
         Ok(stored)
     }
 }
@@ -150,7 +164,8 @@ impl Snapshot {
 /// The facts of a file's header alone, with blank servers: what a damaged file claims to be.
 pub(super) fn peek(dir: &Dir, name: &str) -> Result<Meta, FileError> {
     let source = Source::open_in(dir, name)?;
-    parse_header(&source.read_header_bytes()?).map_err(|fault| fault.read_from(&source.path))
+    let parsed = parse_header(&source.read_header_bytes()?).map_err(|fault| fault.read_from(&source.path));
+    Ok(parsed?.0)
 }
 
 /// An open regular file, with the size it had when it was opened.
@@ -196,7 +211,7 @@ impl Source {
         Ok(bytes)
     }
 
-    fn read_tail(&self, head_bytes: u64) -> Result<Tail, FileError> {
+    fn read_tail(&self, head_bytes: u64, is_signed: bool) -> Result<Tail, FileError> {
         let at_fault = |fault: Fault| fault.read_from(&self.path);
         let smallest = head_bytes + TAIL_BYTES as u64;
         ensure(self.file_bytes >= smallest, Part::File, || {
@@ -205,12 +220,12 @@ impl Source {
         .map_err(at_fault)?;
         let mut bytes = [0; TAIL_BYTES];
         self.read(Part::Footer, self.file_bytes - TAIL_BYTES as u64, &mut bytes)?;
-        Tail::parse(&bytes, self.file_bytes).map_err(at_fault)
+        Tail::parse(&bytes, self.file_bytes, is_signed).map_err(at_fault)
     }
 
     /// Reads the table piece by piece and checks each entry before the next piece is allocated: a
     /// count alone, or a hole in the file, makes nobody allocate much.
-    fn read_table(&self, head: &[u8], tail: &Tail, space_bytes: u64) -> Result<Table, FileError> {
+    fn read_table(&self, head: &[u8], tail: &Tail, space_bytes: u64, entry_bytes: usize) -> Result<Table, FileError> {
         let at_fault = |fault: Fault| fault.read_from(&self.path);
         let mut hasher = blake3::Hasher::new();
         hasher.update(head);
@@ -220,10 +235,10 @@ impl Source {
         let mut piece = Vec::new();
         while left > 0 {
             let entries = left.min(ENTRIES_AT_ONCE as u64);
-            piece.resize(entries as usize * ENTRY_BYTES, 0);
+            piece.resize(entries as usize * entry_bytes, 0);
             self.read(Part::Table, offset, &mut piece)?;
             hasher.update(&piece);
-            for entry in piece.chunks_exact(ENTRY_BYTES) {
+            for entry in piece.chunks_exact(entry_bytes) {
                 ChunkEntry::parse(entry).and_then(|entry| table.push(entry)).map_err(at_fault)?;
             }
             offset += piece.len() as u64;

@@ -8,12 +8,13 @@ use std::path::PathBuf;
 
 use zerocopy::IntoBytes;
 
-use super::chunk::chunk_bytes;
+use super::chunk::{chunk_bytes, digest};
 use super::error::{Fault, Part, ensure};
 use super::footer::{self, ChunkEntry, Table};
 use super::header::encode_head;
+use super::mac::Signer;
 use super::out::Out;
-use super::{Dir, EncodedChunk, FileError, Meta, Name};
+use super::{Dir, EncodedChunk, FileError, FileKeys, Meta, Name};
 
 /// A snapshot file in the making.
 ///
@@ -25,6 +26,8 @@ pub struct Writer {
     dir: Dir,
     /// None once an error has ended this writer.
     out: Option<Out>,
+    /// None when the file is not signed.
+    signer: Option<Signer>,
     head: Vec<u8>,
     entries: Vec<ChunkEntry>,
 }
@@ -47,7 +50,7 @@ pub struct Finished {
 }
 
 impl Writer {
-    /// Begins a file in `dir`.
+    /// Begins a file without a MAC in `dir`.
     ///
     /// # Errors
     ///
@@ -55,10 +58,26 @@ impl Writer {
     /// folder cannot be written.
     pub fn create(dir: &Dir, meta: Meta) -> Result<Writer, FileError> {
         meta.check()?;
-        let head = encode_head(&meta);
+        Writer::begin(dir, meta, None)
+    }
+
+    /// Begins a file in `dir` that is signed with the first of `keys`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::create`], and [`FileError::Refused`] when there is no key.
+    pub fn create_signed(dir: &Dir, meta: Meta, keys: &FileKeys) -> Result<Writer, FileError> {
+        meta.check()?;
+        let no_key = || Fault::new(Part::File, "it cannot be signed: the secret has no node key").given();
+        let signer = keys.signer(&meta).ok_or_else(no_key)?;
+        Writer::begin(dir, meta, Some(signer))
+    }
+
+    fn begin(dir: &Dir, meta: Meta, signer: Option<Signer>) -> Result<Writer, FileError> {
+        let head = encode_head(&meta, signer.as_ref().map(Signer::id));
         let mut out = Out::create(dir)?;
         out.put(&head)?;
-        Ok(Writer { meta, dir: dir.clone(), out: Some(out), head, entries: Vec::new() })
+        Ok(Writer { meta, dir: dir.clone(), out: Some(out), signer, head, entries: Vec::new() })
     }
 
     /// The facts of the snapshot that is being written.
@@ -80,16 +99,19 @@ impl Writer {
             format!("its CRC {:#010x} is not that of a chunk of cut {}", chunk.crc(), self.meta.cut)
         })
         .map_err(Fault::given)?;
+        let (length, stored, codec, crc) = (chunk.length(), chunk.stored(), chunk.codec(), chunk.crc());
+        let header = chunk_bytes(address, length, stored.len() as u32, codec, crc);
         let entry = ChunkEntry {
             address,
-            length: chunk.length(),
-            stored: chunk.stored().len() as u32,
+            length,
+            stored: stored.len() as u32,
             offset: out.position(),
-            codec: chunk.codec(),
-            crc: chunk.crc(),
+            codec,
+            crc,
+            digest: self.signer.as_ref().map(|_| digest(header.as_bytes(), stored)),
         };
-        out.put(chunk_bytes(address, entry.length, entry.stored, entry.codec, entry.crc).as_bytes())?;
-        out.put(chunk.stored())?;
+        out.put(header.as_bytes())?;
+        out.put(stored)?;
         self.entries.push(entry);
         self.out = Some(out);
         Ok(())
@@ -105,7 +127,7 @@ impl Writer {
         let mut out = self.take_out()?;
         let entries = std::mem::take(&mut self.entries);
         let table = Table::from_unsorted(entries, self.meta.space_bytes()).map_err(Fault::given)?;
-        put_footer(&mut out, &self.head, &table)?;
+        put_footer(&mut out, &self.head, &table, self.signer.as_ref())?;
         let file_bytes = out.position();
         let name = self.meta.name();
         out.publish(name.as_str())?;
@@ -127,17 +149,22 @@ impl Writer {
     }
 }
 
-fn put_footer(out: &mut Out, head: &[u8], table: &Table) -> Result<(), FileError> {
+fn put_footer(out: &mut Out, head: &[u8], table: &Table, signer: Option<&Signer>) -> Result<(), FileError> {
     let footer_offset = out.position();
     let mut hasher = blake3::Hasher::new();
     hasher.update(head);
     for entry in table.entries() {
         let bytes = entry.to_bytes();
-        hasher.update(bytes.as_bytes());
-        out.put(bytes.as_bytes())?;
+        hasher.update(&bytes);
+        out.put(&bytes)?;
     }
-    let totals = table.totals().to_bytes();
+    let table_bytes = out.position() - footer_offset;
+    let mut totals = table.totals().to_bytes();
     hasher.update(footer::hashed_totals(&totals));
+    let hash = hasher.finalize();
+    if let Some(signer) = signer {
+        totals.mac = *signer.mac(&hash).as_bytes();
+    }
     out.put(totals.as_bytes())?;
-    out.put(footer::trailer(footer_offset, table.totals().count, hasher.finalize()).as_bytes())
+    out.put(footer::trailer(footer_offset, table_bytes, hash).as_bytes())
 }

@@ -95,7 +95,7 @@ fn unblock(dir: &Path, error: rustix::io::Errno) -> String {
     }
 }
 
-/// Who can write the folder can write a snapshot that a restore believes.
+/// Who can write the folder can take snapshots away, and without a secret also write one that a restore believes.
 fn permissions(dir: &Path) -> Vec<Finding> {
     let facts = match dir.metadata() {
         Ok(facts) => facts,

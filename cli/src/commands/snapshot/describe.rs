@@ -4,31 +4,32 @@ use std::path::Path;
 
 use indicatif::BinaryBytes;
 use mcomp_config::format_size;
-use mcomp_snapshot::file::{Chain, Entry, FileError, Meta, Snapshot, State};
+use mcomp_snapshot::file::{Chain, Entry, FileError, FileKeys, Mac, Meta, Snapshot, State};
 use serde_json::{Value, json};
 
 use crate::output::table;
 
 /// The newest last, where the eye is after a long listing.
-pub(super) fn list_table(entries: &[Entry]) -> String {
-    let headers = ["NAME", "KIND", "TIME (UTC)", "CLUSTER", "N x K", "MEMORY", "FILE", "STATE"];
-    table(&headers, entries.iter().map(row))
+pub(super) fn list_table(entries: &[Entry], keys: Option<&FileKeys>) -> String {
+    let headers = ["NAME", "KIND", "TIME (UTC)", "CLUSTER", "N x K", "MEMORY", "FILE", "SIGNED", "STATE"];
+    table(&headers, entries.iter().map(|entry| row(entry, keys)))
 }
 
-pub(super) fn list_json(folder: &Path, entries: &[Entry]) -> Value {
+pub(super) fn list_json(folder: &Path, entries: &[Entry], keys: Option<&FileKeys>) -> Value {
     json!({
         "outcome": "ok",
         "folder": folder,
-        "snapshots": entries.iter().map(entry_json).collect::<Vec<_>>(),
+        "snapshots": entries.iter().map(|entry| entry_json(entry, keys)).collect::<Vec<_>>(),
     })
 }
 
 /// What one file says about itself, for people.
-pub(super) fn show_text(snapshot: &Snapshot, chain: &Result<Chain, FileError>) -> String {
+pub(super) fn show_text(snapshot: &Snapshot, chain: &Result<Chain, FileError>, keys: Option<&FileKeys>) -> String {
     let meta = snapshot.meta();
     let mut facts = vec![
         ("file", snapshot.path().display().to_string()),
         ("state", chain_state(chain)),
+        ("origin", snapshot.mac(keys).to_string()),
         ("kind", kind(meta).to_owned()),
         ("time (UTC)", time(meta)),
         ("cluster", meta.cluster.clone()),
@@ -47,12 +48,12 @@ pub(super) fn show_text(snapshot: &Snapshot, chain: &Result<Chain, FileError>) -
         && chain.files().len() > 1
     {
         lines.push(String::new());
-        lines.push(chain_table(chain));
+        lines.push(chain_table(chain, keys));
     }
     lines.join("\n")
 }
 
-pub(super) fn show_json(snapshot: &Snapshot, chain: &Result<Chain, FileError>) -> Value {
+pub(super) fn show_json(snapshot: &Snapshot, chain: &Result<Chain, FileError>, keys: Option<&FileKeys>) -> Value {
     let meta = snapshot.meta();
     let mut value = meta_json(meta);
     let rest = json!({
@@ -68,7 +69,9 @@ pub(super) fn show_json(snapshot: &Snapshot, chain: &Result<Chain, FileError>) -
         "file_bytes": snapshot.file_bytes(),
         "ratio": ratio(snapshot),
         "servers": servers_json(meta),
-        "chain": chain.as_ref().map_or_else(|_| Vec::new(), chain_json),
+        "signed": snapshot.mac(keys).is_signed(),
+        "mac": snapshot.mac(keys).word(),
+        "chain": chain.as_ref().map_or_else(|_| Vec::new(), |chain| chain_json(chain, keys)),
     });
     extend(&mut value, rest);
     value
@@ -79,17 +82,19 @@ pub(super) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
-fn row(entry: &Entry) -> Vec<String> {
+fn row(entry: &Entry, keys: Option<&FileKeys>) -> Vec<String> {
     let unknown = || "?".to_owned();
     let of_meta = |fact: fn(&Meta) -> String| entry.meta.as_ref().map_or_else(unknown, fact);
+    let snapshot = Snapshot::open(&entry.path).ok();
     vec![
         entry.name.clone(),
         of_meta(|meta| kind(meta).to_owned()),
         of_meta(time),
         of_meta(|meta| meta.cluster.clone()),
         of_meta(n_by_k),
-        memory_bytes(entry).map_or_else(unknown, |bytes| BinaryBytes(bytes).to_string()),
+        snapshot.as_ref().map_or_else(unknown, |snapshot| BinaryBytes(snapshot.memory_bytes()).to_string()),
         BinaryBytes(entry.size_bytes).to_string(),
+        snapshot.map_or_else(unknown, |snapshot| signed(snapshot.mac(keys)).to_owned()),
         match &entry.state {
             State::Complete => "complete".to_owned(),
             State::Broken(why) => format!("broken: {why}"),
@@ -97,17 +102,22 @@ fn row(entry: &Entry) -> Vec<String> {
     ]
 }
 
-fn entry_json(entry: &Entry) -> Value {
+fn entry_json(entry: &Entry, keys: Option<&FileKeys>) -> Value {
     let mut value = entry.meta.as_ref().map_or_else(|| json!({}), meta_json);
     let (state, reason) = match &entry.state {
         State::Complete => ("complete", None),
         State::Broken(why) => ("broken", Some(why)),
     };
+    // What a file records, and who made it, stands at its end.
+    let snapshot = Snapshot::open(&entry.path).ok();
+    let mac = snapshot.as_ref().map(|snapshot| snapshot.mac(keys));
     let rest = json!({
         "name": entry.name,
         "path": entry.path,
-        "bytes": memory_bytes(entry),
+        "bytes": snapshot.as_ref().map(Snapshot::memory_bytes),
         "file_bytes": entry.size_bytes,
+        "signed": mac.map(Mac::is_signed),
+        "mac": mac.map(Mac::word),
         "state": state,
         "reason": reason,
     });
@@ -115,9 +125,15 @@ fn entry_json(entry: &Entry) -> Value {
     value
 }
 
-/// The bytes of memory that the file records, which stand at its end.
-fn memory_bytes(entry: &Entry) -> Option<u64> {
-    Snapshot::open(&entry.path).ok().map(|snapshot| snapshot.memory_bytes())
+/// A word for a table.
+fn signed(mac: Mac) -> &'static str {
+    match mac {
+        Mac::Fits => "yes",
+        Mac::Wrong => "WRONG",
+        Mac::UnknownKey => "unknown key",
+        Mac::NotChecked => "not checked",
+        Mac::None => "no",
+    }
 }
 
 /// What the header says.
@@ -147,13 +163,15 @@ fn servers_json(meta: &Meta) -> Vec<Value> {
     servers.collect()
 }
 
-fn chain_json(chain: &Chain) -> Vec<Value> {
+fn chain_json(chain: &Chain, keys: Option<&FileKeys>) -> Vec<Value> {
     let files = chain.files().iter().map(|file| {
         json!({
             "name": file_name(file.path()),
             "full": file.meta().is_full(),
             "cut": file.meta().cut,
             "file_bytes": file.file_bytes(),
+            "signed": file.mac(keys).is_signed(),
+            "mac": file.mac(keys).word(),
         })
     });
     files.collect()
@@ -191,7 +209,7 @@ fn servers_table(meta: &Meta) -> String {
     table(&["SERVER", "ADDRESSES", "SEGMENT", "CUT EPOCH", "HOLDS"], rows)
 }
 
-fn chain_table(chain: &Chain) -> String {
+fn chain_table(chain: &Chain, keys: Option<&FileKeys>) -> String {
     let rows = chain.files().iter().map(|file| {
         vec![
             file_name(file.path()),
@@ -199,9 +217,10 @@ fn chain_table(chain: &Chain) -> String {
             time(file.meta()),
             BinaryBytes(file.memory_bytes()).to_string(),
             BinaryBytes(file.file_bytes()).to_string(),
+            signed(file.mac(keys)).to_owned(),
         ]
     });
-    table(&["CHAIN, NEWEST FIRST", "KIND", "TIME (UTC)", "MEMORY", "FILE"], rows)
+    table(&["CHAIN, NEWEST FIRST", "KIND", "TIME (UTC)", "MEMORY", "FILE", "SIGNED"], rows)
 }
 
 fn file_name(path: &Path) -> String {
@@ -239,11 +258,12 @@ mod tests {
         let path = Path::new("/nowhere/demo.mcs").to_path_buf();
         let state = State::Broken("its header is damaged".into());
         let entry = Entry { name: "demo.mcs".into(), path, meta: None, size_bytes: 3, state };
-        let text = list_table(std::slice::from_ref(&entry));
+        let text = list_table(std::slice::from_ref(&entry), None);
         assert!(text.lines().nth(1).is_some_and(|line| line.starts_with("demo.mcs  ?")), "{text}");
         assert!(text.ends_with("broken: its header is damaged"), "{text}");
-        let json = entry_json(&entry);
+        let json = entry_json(&entry, None);
         assert_eq!((&json["state"], &json["file_bytes"]), (&json!("broken"), &json!(3)));
+        assert_eq!((&json["signed"], &json["mac"]), (&Value::Null, &Value::Null));
     }
 
     #[test]

@@ -229,7 +229,7 @@ impl Pool {
         let welcome = &connection.greeting().welcome;
         let epoch = welcome.config_epoch;
         let wants_segment = self.options.segment && self.is_near() && self.local.load().is_none();
-        let anchor = wants_segment.then(|| connection.stream().try_clone().ok()).flatten();
+        let anchor = wants_segment.then(|| connection.stream().clone());
         let mut state = self.state.lock();
         self.check_era(era)?;
         if *state.epoch.get_or_insert(epoch) != epoch {

@@ -136,7 +136,7 @@ impl Drop for Fake {
 impl Shared {
     fn accept(self: Arc<Shared>) {
         while let Ok(stream) = self.listener.accept() {
-            self.streams.lock().push(stream.try_clone().unwrap());
+            self.streams.lock().push(stream.clone());
             let shared = Arc::clone(&self);
             self.threads.lock().push(std::thread::spawn(move || shared.serve(stream)));
         }

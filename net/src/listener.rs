@@ -39,9 +39,9 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 // A peer whose machine is gone says nothing for ever; it must not keep its place.
                 SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
-                Ok(Stream::Tcp(stream))
+                Ok(stream.into())
             }
-            Listener::Unix(socket) => socket.accept().map(|(stream, _)| Stream::Unix(stream)),
+            Listener::Unix(socket) => socket.accept().map(|(stream, _)| stream.into()),
         }
     }
 

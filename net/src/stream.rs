@@ -6,6 +6,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -31,13 +32,26 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// A connected socket.
-#[derive(Debug)]
+/// A connected socket. A clone is another handle of the same one, to shut it down from another thread, and takes
+/// no descriptor: the socket is closed when the last handle is dropped.
+#[derive(Clone, Debug)]
 pub enum Stream {
     /// Over TCP, with TCP_NODELAY.
-    Tcp(TcpStream),
+    Tcp(Arc<TcpStream>),
     /// Over a Unix socket.
-    Unix(UnixStream),
+    Unix(Arc<UnixStream>),
+}
+
+impl From<TcpStream> for Stream {
+    fn from(socket: TcpStream) -> Stream {
+        Stream::Tcp(Arc::new(socket))
+    }
+}
+
+impl From<UnixStream> for Stream {
+    fn from(socket: UnixStream) -> Stream {
+        Stream::Unix(Arc::new(socket))
+    }
 }
 
 /// What a look at a socket found.
@@ -65,16 +79,8 @@ impl Stream {
     /// Connects within `timeout`. A host name with several addresses is tried address by address.
     pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
         match endpoint {
-            Endpoint::Tcp(address) => connect_tcp(address, timeout).map(Stream::Tcp),
-            Endpoint::Unix(name) => connect_unix(name, timeout).map(Stream::Unix),
-        }
-    }
-
-    /// A second handle of the same socket, to shut it down from another thread.
-    pub fn try_clone(&self) -> io::Result<Stream> {
-        match self {
-            Stream::Tcp(socket) => socket.try_clone().map(Stream::Tcp),
-            Stream::Unix(socket) => socket.try_clone().map(Stream::Unix),
+            Endpoint::Tcp(address) => connect_tcp(address, timeout).map(Stream::from),
+            Endpoint::Unix(name) => connect_unix(name, timeout).map(Stream::from),
         }
     }
 
@@ -142,11 +148,11 @@ impl Stream {
 
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        on!(self, socket => socket.read(buffer))
+        on!(self, socket => (&**socket).read(buffer))
     }
 
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        on!(self, socket => socket.read_vectored(buffers))
+        on!(self, socket => (&**socket).read_vectored(buffers))
     }
 }
 
@@ -191,11 +197,11 @@ impl Read for Spinning<'_> {
 
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        on!(self, socket => socket.write(bytes))
+        on!(self, socket => (&**socket).write(bytes))
     }
 
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        on!(self, socket => socket.write_vectored(parts))
+        on!(self, socket => (&**socket).write_vectored(parts))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -243,7 +249,7 @@ mod tests {
     #[test]
     fn an_end_is_seen_behind_unread_bytes() {
         let (near, far) = UnixStream::pair().unwrap();
-        let (near, mut far) = (Stream::Unix(near), Stream::Unix(far));
+        let (near, mut far) = (Stream::from(near), Stream::from(far));
         assert!(!near.has_ended());
         far.write_all(b"last words").unwrap();
         assert!(!near.has_ended() && near.glance() == Glance::Bytes);
@@ -254,7 +260,7 @@ mod tests {
     #[test]
     fn who_reads_no_more_can_still_answer() {
         let (near, far) = UnixStream::pair().unwrap();
-        let (mut near, mut far) = (Stream::Unix(near), Stream::Unix(far));
+        let (mut near, mut far) = (Stream::from(near), Stream::from(far));
         near.finish_reading();
         assert_eq!(near.read(&mut [0]).unwrap(), 0);
         assert!(!far.has_ended());

@@ -103,15 +103,15 @@ impl Watchdog {
     }
 
     /// Watches a connection, which begins in `phase`.
-    pub fn watch(&self, stream: &Stream, phase: Phase) -> std::io::Result<Watch> {
+    pub fn watch(&self, stream: &Stream, phase: Phase) -> Watch {
         // Relaxed: the number only has to be unique.
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let word = Arc::new(Word::default());
         let watch = Watch { word: Arc::clone(&word), count: 0, id, shared: Arc::clone(&self.shared) };
         word.value.store(phase as u64, Ordering::Relaxed);
-        let watched = Watched { word, stream: stream.try_clone()?, seen: phase as u64, since: Instant::now() };
+        let watched = Watched { word, stream: stream.clone(), seen: phase as u64, since: Instant::now() };
         self.shared.watched.lock().insert(id, watched);
-        Ok(watch)
+        watch
     }
 
     /// Ends the reading of every watched connection: their threads wake up, and what they have to say is still sent.
@@ -221,9 +221,9 @@ mod tests {
         let watchdog = Watchdog::start(WatchdogLimits { handshake: limit, frame: limit, write: limit }).unwrap();
         let (_keep, idle) = UnixStream::pair().unwrap();
         let (_keep_too, slow) = UnixStream::pair().unwrap();
-        let (mut idle, mut slow) = (Stream::Unix(idle), Stream::Unix(slow));
-        let idle_watch = watchdog.watch(&idle, Phase::Idle).unwrap();
-        let mut slow_watch = watchdog.watch(&slow, Phase::Handshake).unwrap();
+        let (mut idle, mut slow) = (Stream::from(idle), Stream::from(slow));
+        let idle_watch = watchdog.watch(&idle, Phase::Idle);
+        let mut slow_watch = watchdog.watch(&slow, Phase::Handshake);
         slow_watch.enter(Phase::Frame);
         assert_eq!(slow.read(&mut [0]).unwrap(), 0, "cut off: the blocked read sees the end");
         assert_eq!(slow_watch.overdue(), Some(Phase::Frame));

@@ -48,14 +48,7 @@ impl Acceptor<'_> {
             let most = self.shared.connections.most();
             return self.refuse(stream, &format!("all {most} connections of this server are taken: try again"));
         };
-        let admitted = stream.try_clone().and_then(|handle| {
-            let watch = self.shared.watchdog.watch(&stream, Phase::Handshake)?;
-            Ok((handle, watch))
-        });
-        let (handle, watch) = match admitted {
-            Ok(admitted) => admitted,
-            Err(error) => return self.refuse(stream, &format!("this server is out of file descriptors: {error}")),
-        };
+        let (handle, watch) = (stream.clone(), self.shared.watchdog.watch(&stream, Phase::Handshake));
         // A stop shuts down every connection that is watched by then; this one may have come a moment later.
         if self.shared.is_stopping() {
             return;
@@ -136,7 +129,7 @@ mod tests {
         let shared = &running.server.shared;
         let mut acceptor = Acceptor { shared, spare: None, lingering: VecDeque::new() };
         let (_peer, stream) = UnixStream::pair().unwrap();
-        acceptor.admit(Stream::Unix(stream));
+        acceptor.admit(stream.into());
         assert_eq!(shared.connections.count(), 0);
     }
 }

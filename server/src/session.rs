@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     fn stream() -> Stream {
-        Stream::Unix(UnixStream::pair().unwrap().0)
+        UnixStream::pair().unwrap().0.into()
     }
 
     #[test]

@@ -51,9 +51,8 @@ impl Copier {
         Ok(Copier { name, server: id as usize, connection })
     }
 
-    fn handle(&self) -> Result<Stream, SnapshotError> {
-        let cloned = self.connection.stream().try_clone();
-        cloned.map_err(|error| SnapshotError::call(&self.name, error.into()))
+    fn handle(&self) -> Stream {
+        self.connection.stream().clone()
     }
 
     /// Receives until the last frame. Ends early when nobody takes what it receives.
@@ -94,7 +93,7 @@ pub(crate) fn gather(
     limit: &Limit<'_>,
     progress: &mut dyn FnMut(SnapshotProgress),
 ) -> Result<(), SnapshotError> {
-    let handles: Vec<Stream> = copiers.iter().map(Copier::handle).collect::<Result<_, _>>()?;
+    let handles: Vec<Stream> = copiers.iter().map(Copier::handle).collect();
     let (sender, events) = sync_channel(QUEUE);
     std::thread::scope(|scope| {
         for (copier, request) in copiers.into_iter().zip(requests) {

@@ -163,7 +163,7 @@ impl Shared {
             return Some(stream);
         }
         let counted = Counted(Arc::clone(self));
-        let Ok(watch) = self.watchdog.watch(&stream, Phase::Handshake) else { return None };
+        let watch = self.watchdog.watch(&stream, Phase::Handshake);
         // A stop shuts down every connection that is watched by then; this one may have come a moment later.
         if self.is_stopping() {
             return None;

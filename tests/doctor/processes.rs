@@ -26,7 +26,7 @@ fn limits_that_are_too_low_are_told_before_they_bite() {
         doctor_under(&cluster, &["sh", "-c", &script, "sh"], code)
     };
     let found = limited("ulimit -n 64", 1);
-    assert!(fix(find(&found, "open_files", "fail", "servers 0, 1")).contains("--nofile=12320:12320"));
+    assert!(fix(find(&found, "open_files", "fail", "servers 0, 1")).contains("--nofile=4128:4128"));
     find(&found, "open_files", "warn", "snapshot processes 0, 1");
     // The kernel counts such a limit for /dev/shm as well; `ulimit -f` is in 512 bytes in some shells.
     let found = limited("ulimit -f 16", 1);

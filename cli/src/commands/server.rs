@@ -13,8 +13,8 @@ use crate::exit::Exit;
 use crate::flags::ServerArgs;
 use crate::globals::Globals;
 
-/// The socket, and a handle each for the watchdog and the session to close it with.
-pub(crate) const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+/// The socket.
+pub(crate) const DESCRIPTORS_PER_CONNECTION: u64 = 1;
 
 /// How the last line calls the end of a server for the process whose id follows.
 pub(crate) const HANDED_OVER: &str = "handed over to process ";

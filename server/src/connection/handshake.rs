@@ -95,8 +95,7 @@ impl Connection {
         self.shared.check_hello(hello)?;
         let mut resumed = false;
         if !hello.session.is_nil() {
-            let handle = self.stream.try_clone().map_err(|error| Refusal::new(Status::Busy, error.to_string()))?;
-            let taken = self.shared.sessions.take(hello.session, handle);
+            let taken = self.shared.sessions.take(hello.session, self.stream.clone());
             let busy = || Refusal::new(Status::Busy, "this session is still served on another connection");
             (self.session, resumed) = taken.ok_or_else(busy)?;
             self.session_id = Some(hello.session);

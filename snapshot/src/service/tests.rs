@@ -29,8 +29,8 @@ fn a_segment_is_copied_a_few_times_at_once() {
     let service = service();
     let limit = Duration::from_secs(60);
     let watchdog = Watchdog::start(WatchdogLimits { handshake: limit, frame: limit, write: limit }).unwrap();
-    let stream = Stream::Unix(UnixStream::pair().unwrap().0);
-    let watch = watchdog.watch(&stream, Phase::Idle).unwrap();
+    let stream = Stream::from(UnixStream::pair().unwrap().0);
+    let watch = watchdog.watch(&stream, Phase::Idle);
     let mut peer = Peer::new(stream, watch, Arc::clone(&service));
     let request = SnapshotCollect { cut: Uuid::nil(), epoch: 1, segment: Uuid::nil(), since: 0, level: 0 };
     let mut collect = || match peer.collect(Header::default(), request.clone()) {

@@ -21,8 +21,8 @@ const ADDRESS_SPACE: &str = "address_space";
 const OTHER_FILES: u64 = 32;
 /// Address space that a server takes besides its segment: the program and the stacks of its first threads.
 const OTHER_ADDRESSES_BYTES: u64 = 16 << 20;
-/// A connection's socket, and the watchdog's handle to close it with.
-const DESCRIPTORS_PER_PEER: u64 = 2;
+/// A connection's socket.
+const DESCRIPTORS_PER_PEER: u64 = 1;
 
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     if scene.locals.is_empty() {

@@ -102,7 +102,7 @@ fn beyond_the_cap_a_connection_is_told_busy_and_the_others_go_on() {
         assert!(peer.next().is_none(), "closed");
     }
     let status = status_over(&mut inside[0]);
-    assert_eq!((status.connections, rejected(&status, "busy")), (CAP, FLOOD));
+    assert_eq!((status.connections, rejected(&status, "max_connections")), (CAP, FLOOD));
     inside.truncate(CAP as usize - 5);
     let mut admitted = Vec::new();
     wait_until("five new ones are admitted", || {
@@ -242,7 +242,9 @@ fn announced_bodies_cost_no_more_than_the_budget() {
         peer.send(&half);
     }
     let refused = PEERS - BUDGET as usize / limits::MAX_BODY - 1;
-    wait_until("those beyond the budget are refused", || rejected(&status_over(&mut good), "busy") >= refused as u64);
+    wait_until("those beyond the budget are refused", || {
+        rejected(&status_over(&mut good), "buffer_budget") >= refused as u64
+    });
     let grown = resident_bytes(cluster.server_pid(0)).saturating_sub(before);
     assert!(grown < BUDGET + (64 << 20), "{grown} bytes more, with a budget of {BUDGET}");
     // Small requests need no budget.
@@ -291,7 +293,7 @@ fn a_server_without_descriptors_says_so_and_does_not_spin() {
     }
     let spent = processor_ticks(cluster.server_pid(0)) - ticks;
     eprintln!("{} admitted, {refused} refused, {spent} ticks of processor time", admitted.len());
-    assert!(rejected(&status_over(&mut inside[0]), "busy") > 0);
+    assert!(rejected(&status_over(&mut inside[0]), "open_files") > 0);
     drop(admitted);
     let mut late = None;
     wait_until("a new one is admitted", || {

@@ -180,6 +180,7 @@ impl Checker {
 
     fn limits(&mut self) -> Option<Limits> {
         let max_connections = self.integer("limits.max_connections", 1..=COUNT_MAX);
+        let max_connections_per_address = self.integer_or_off("limits.max_connections_per_address", 1..=COUNT_MAX);
         let handshake_timeout = self.duration("limits.handshake_timeout", TIMEOUT);
         let frame_timeout = self.duration("limits.frame_timeout", TIMEOUT);
         let write_timeout = self.duration("limits.write_timeout", TIMEOUT);
@@ -190,6 +191,7 @@ impl Checker {
         });
         Some(Limits {
             max_connections: max_connections?,
+            max_connections_per_address: max_connections_per_address?,
             handshake_timeout: handshake_timeout?,
             frame_timeout: frame_timeout?,
             write_timeout: write_timeout?,
@@ -241,6 +243,14 @@ impl Checker {
             let number = typed.integer(range)?;
             let fits = T::try_from(number).map_err(|_| format!("{typed} is out of range"))?;
             Ok((fits, Value::Integer(number)))
+        })
+    }
+
+    fn integer_or_off(&mut self, dotted: &'static str, range: RangeInclusive<i64>) -> Option<Option<u32>> {
+        self.read(dotted, |typed| {
+            let Some(number) = typed.integer_or_off(range)? else { return Ok((None, Value::String("off".into()))) };
+            let fits = u32::try_from(number).map_err(|_| format!("{typed} is out of range"))?;
+            Ok((Some(fits), Value::Integer(number)))
         })
     }
 

@@ -73,6 +73,9 @@ pub struct Snapshot {
 pub struct Limits {
     /// Connections at a time; the next one is told BUSY.
     pub max_connections: u32,
+    /// Of these, what one address may have, or one user of this machine through the Unix socket; none for
+    /// as many as there are.
+    pub max_connections_per_address: Option<u32>,
     /// From accept to the end of the handshake.
     pub handshake_timeout: Duration,
     /// From the first byte of a frame to its last.

@@ -25,7 +25,7 @@ pub(crate) enum Fallback {
 use Fallback::{Absent, Required, Text};
 
 /// In the order in which `config show` lists them.
-pub(crate) const KEYS: [Key; 28] = [
+pub(crate) const KEYS: [Key; 29] = [
     key("cluster.name", Required),
     key("cluster.k", Required),
     key("cluster.n", Required),
@@ -39,6 +39,7 @@ pub(crate) const KEYS: [Key; 28] = [
     key("snapshot.hold_max", Text("100ms")),
     key("snapshot.time_limit", Text("10min")),
     key("limits.max_connections", Text("4096")),
+    key("limits.max_connections_per_address", Text("off")),
     key("limits.handshake_timeout", Text("5s")),
     key("limits.frame_timeout", Text("10s")),
     key("limits.write_timeout", Text("10s")),

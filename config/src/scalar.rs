@@ -72,6 +72,14 @@ impl Scalar {
             .ok_or_else(|| format!("{self} is not a whole number from {least} to {most}"))
     }
 
+    /// As [`Scalar::integer`], with the word `off` for none.
+    pub(crate) fn integer_or_off(&self, range: RangeInclusive<i64>) -> Result<Option<i64>, String> {
+        match self {
+            Self::Untyped(text) | Self::Text(text) if text == "off" => Ok(None),
+            _ => self.integer(range).map(Some).map_err(|text| format!("{text}, or \"off\"")),
+        }
+    }
+
     pub(crate) fn size(&self) -> Result<u64, String> {
         match self {
             Self::Integer(bytes) => {
@@ -135,6 +143,8 @@ mod tests {
         assert_eq!(untyped("64K").size(), Ok(65536));
         assert_eq!(untyped("true").boolean(), Ok(true));
         assert_eq!(untyped("off").duration_or_off(second()), Ok(None));
+        assert_eq!(untyped("off").integer_or_off(1..=5), Ok(None));
+        assert_eq!(untyped("3").integer_or_off(1..=5), Ok(Some(3)));
     }
 
     #[test]
@@ -147,6 +157,8 @@ mod tests {
         assert!(duration.unwrap_err().contains("such as \"5s\""));
         assert!(Scalar::Integer(5).text().unwrap_err().contains("in quotes"));
         assert!(Scalar::Other("array").size().is_err());
+        let number = Scalar::Integer(0).integer_or_off(1..=5).unwrap_err();
+        assert!(number.contains("from 1 to 5, or \"off\""), "{number}");
     }
 
     #[test]

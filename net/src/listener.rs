@@ -1,11 +1,12 @@
 //! A listening socket that another thread can close.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
 use crate::{Endpoint, Stream};
@@ -36,9 +37,8 @@ impl Listener {
         match self {
             Listener::Tcp(socket) => {
                 let (stream, _) = socket.accept()?;
-                stream.set_nodelay(true)?;
-                // A peer whose machine is gone says nothing for ever; it must not keep its place.
-                SockRef::from(&stream).set_tcp_keepalive(&keepalive())?;
+                // What fails here is about this connection alone, as if the peer had left.
+                set_options(&stream).map_err(|_| Errno::CONNABORTED)?;
                 Ok(stream.into())
             }
             Listener::Unix(socket) => socket.accept().map(|(stream, _)| stream.into()),
@@ -54,6 +54,12 @@ impl Listener {
         // It fails only when the socket does not listen any more, which is what is wanted.
         let _ = socket.shutdown(std::net::Shutdown::Both);
     }
+}
+
+fn set_options(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // A peer whose machine is gone says nothing for ever; it must not keep its place.
+    SockRef::from(stream).set_tcp_keepalive(&keepalive())
 }
 
 /// A silent peer is asked after a minute, and given up after three unanswered questions.

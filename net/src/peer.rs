@@ -49,7 +49,7 @@ mod tests {
     #[test]
     fn both_ends_of_a_pair_are_ours() {
         let (near, _far) = UnixStream::pair().unwrap();
-        let peer = PeerProcess::of(&Stream::Unix(near)).unwrap();
+        let peer = PeerProcess::of(&Stream::Unix(near.into())).unwrap();
         assert_eq!(peer, PeerProcess { pid: std::process::id(), user: own_user() });
         assert!(peer.is_own_user());
         assert!(!PeerProcess { user: own_user() + 1, ..peer }.is_own_user());
@@ -59,6 +59,6 @@ mod tests {
     fn tcp_knows_nobody() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        assert_eq!(PeerProcess::of(&Stream::Tcp(stream)).unwrap_err().kind(), io::ErrorKind::Unsupported);
+        assert_eq!(PeerProcess::of(&Stream::Tcp(stream.into())).unwrap_err().kind(), io::ErrorKind::Unsupported);
     }
 }

@@ -11,8 +11,11 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::Origin;
 
 /// Where a socket leads or listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,6 +137,14 @@ impl Stream {
         match self {
             Stream::Unix(_) => true,
             Stream::Tcp(socket) => socket.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()),
+        }
+    }
+
+    /// Whose connection this is. Fails when the peer is gone.
+    pub fn origin(&self) -> io::Result<Origin> {
+        match self {
+            Stream::Tcp(socket) => Ok(Origin::address(socket.peer_addr()?.ip())),
+            Stream::Unix(socket) => Ok(Origin::User(socket_peercred(socket)?.uid.as_raw())),
         }
     }
 

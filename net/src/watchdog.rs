@@ -29,7 +29,21 @@ pub enum Phase {
     Frame = 2,
     /// For the peer to take an answer.
     Write = 3,
+    /// For the next request, where a peer may not be silent for ever.
+    Request = 4,
 }
+
+impl Phase {
+    const ALL: [Phase; 5] = [Phase::Idle, Phase::Handshake, Phase::Frame, Phase::Write, Phase::Request];
+
+    fn of(word: u64) -> Phase {
+        Phase::ALL[(word & PHASE_MASK) as usize % Phase::ALL.len()]
+    }
+}
+
+/// Where the phase stands in a connection's word; the number of the wait stands above it.
+const PHASE_BITS: u32 = 3;
+const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
 
 /// How long each phase may last.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +54,8 @@ pub struct WatchdogLimits {
     pub frame: Duration,
     /// For one write of answers.
     pub write: Duration,
+    /// From an answer to the next request, for connections that enter [`Phase::Request`].
+    pub request: Duration,
 }
 
 /// The watchdog of a process: one thread for all its connections.
@@ -71,7 +87,7 @@ struct Watched {
 
 #[derive(Debug, Default)]
 struct Word {
-    /// `count << 2 | phase`. Relaxed: it orders nothing, and the watchdog looks again anyway.
+    /// The number of the wait, and its phase. Relaxed: it orders nothing, and the watchdog looks again anyway.
     value: AtomicU64,
     /// Which phase was overdue, plus one; zero for none. Relaxed: read after `shutdown` woke us.
     overdue: AtomicU64,
@@ -145,17 +161,13 @@ impl Watch {
     /// Says what this thread waits for from now on.
     pub fn enter(&mut self, phase: Phase) {
         self.count += 1;
-        self.word.value.store(self.count << 2 | phase as u64, Ordering::Relaxed);
+        self.word.value.store(self.count << PHASE_BITS | phase as u64, Ordering::Relaxed);
     }
 
     /// The phase that lasted too long, if the watchdog cut this connection off.
     pub fn overdue(&self) -> Option<Phase> {
-        match self.word.overdue.load(Ordering::Relaxed) {
-            0 => None,
-            2 => Some(Phase::Handshake),
-            3 => Some(Phase::Frame),
-            _ => Some(Phase::Write),
-        }
+        let overdue = self.word.overdue.load(Ordering::Relaxed);
+        overdue.checked_sub(1).map(Phase::of)
     }
 }
 
@@ -180,16 +192,17 @@ impl Shared {
 
 impl WatchdogLimits {
     fn interval(&self) -> Duration {
-        let shortest = self.handshake.min(self.frame).min(self.write);
+        let shortest = self.handshake.min(self.frame).min(self.write).min(self.request);
         (shortest / 8).clamp(Duration::from_millis(5), Duration::from_millis(500))
     }
 
     fn of(&self, word: u64) -> Option<Duration> {
-        match word & 3 {
-            0 => None,
-            1 => Some(self.handshake),
-            2 => Some(self.frame),
-            _ => Some(self.write),
+        match Phase::of(word) {
+            Phase::Idle => None,
+            Phase::Handshake => Some(self.handshake),
+            Phase::Frame => Some(self.frame),
+            Phase::Write => Some(self.write),
+            Phase::Request => Some(self.request),
         }
     }
 }
@@ -202,7 +215,7 @@ impl Watched {
             return;
         }
         if limits.of(word).is_some_and(|limit| now - self.since >= limit) {
-            self.word.overdue.store((word & 3) + 1, Ordering::Relaxed);
+            self.word.overdue.store((word & PHASE_MASK) + 1, Ordering::Relaxed);
             self.stream.shutdown();
         }
     }
@@ -218,15 +231,19 @@ mod tests {
     #[test]
     fn only_the_overdue_are_cut_off() {
         let limit = Duration::from_millis(40);
-        let watchdog = Watchdog::start(WatchdogLimits { handshake: limit, frame: limit, write: limit }).unwrap();
+        let limits = WatchdogLimits { handshake: limit, frame: limit, write: limit, request: limit };
+        let watchdog = Watchdog::start(limits).unwrap();
         let (_keep, idle) = UnixStream::pair().unwrap();
-        let (_keep_too, slow) = UnixStream::pair().unwrap();
-        let (mut idle, mut slow) = (Stream::from(idle), Stream::from(slow));
+        let mut idle = Stream::from(idle);
         let idle_watch = watchdog.watch(&idle, Phase::Idle);
-        let mut slow_watch = watchdog.watch(&slow, Phase::Handshake);
-        slow_watch.enter(Phase::Frame);
-        assert_eq!(slow.read(&mut [0]).unwrap(), 0, "cut off: the blocked read sees the end");
-        assert_eq!(slow_watch.overdue(), Some(Phase::Frame));
+        for phase in Phase::ALL.into_iter().filter(|&phase| phase != Phase::Idle) {
+            let (_keep, slow) = UnixStream::pair().unwrap();
+            let mut slow = Stream::from(slow);
+            let mut watch = watchdog.watch(&slow, Phase::Idle);
+            watch.enter(phase);
+            assert_eq!(slow.read(&mut [0]).unwrap(), 0, "cut off: the blocked read sees the end");
+            assert_eq!(watch.overdue(), Some(phase));
+        }
         assert_eq!(idle_watch.overdue(), None);
         watchdog.shutdown_all();
         assert_eq!(idle.read(&mut [0]).unwrap(), 0);

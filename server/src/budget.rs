@@ -5,6 +5,10 @@
 //! ones; broken sessions that wait have a cap of their own). What a connection needs beyond that, for
 //! large frames, it takes from here before it allocates, with one share for each of its two buffers;
 //! when nothing is left it refuses the request and the peer tries again.
+//!
+//! One connection takes at most one frame for each buffer, so that it takes a hundred greedy ones to use the
+//! default up. Once half of it is taken, connections give back what they have after every answer: those that are
+//! silent keep no more than that half.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

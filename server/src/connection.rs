@@ -1,9 +1,10 @@
 //! One connection: a thread that receives a burst of requests, does them, and sends the answers in
 //! one write.
 //!
-//! The handshake is in `connection/handshake.rs`. Data requests go straight to the memory (`connection/data.rs`); control requests go to the cut, the
-//! restore or the counters (`connection/control.rs`). Answers leave in the order of the requests. After a
-//! frame that makes no sense the connection is closed, with a frame that says why.
+//! The handshake is in `connection/handshake.rs`. Data requests go straight to the memory
+//! (`connection/data.rs`); control requests go to the cut, the restore or the counters
+//! (`connection/control.rs`). Answers leave in the order of the requests. After a frame that makes no sense
+//! the connection is closed, with a frame that says why.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -140,9 +141,13 @@ impl Connection {
             Ok(frame)
         });
         taken.map_err(|error| {
-            let is_seal = matches!(error, FrameError::Seal(_));
-            self.shared.counters.cut_off(if is_seal { Cause::BadSeal } else { Cause::BadFrame });
-            self.refuse_and_end(Header::default(), error.status(), &error.to_string())
+            match error {
+                FrameError::Seal(_) => self.shared.counters.reject(Cause::BadSeal),
+                _ if error.status() == Status::Malformed => self.shared.counters.reject(Cause::BadFrame),
+                _ => self.shared.counters.refuse(error.status()),
+            }
+            self.tell(Header::default(), error.status(), &error.to_string());
+            End::Refused
         })
     }
 
@@ -154,11 +159,8 @@ impl Connection {
         }
         let growth = self.inbox.growth();
         if growth > 0 && !self.share.grow_to(self.inbox.grown() + growth) {
-            return Err(self.refuse_and_end(
-                Header::default(),
-                Status::Busy,
-                "this server's buffers are used up: try again",
-            ));
+            self.refuse_buffers(Header::default());
+            return Err(End::Refused);
         }
         match self.inbox.fill(&mut Spinning::new(&mut self.stream, self.shared.spin))? {
             0 if self.shared.is_stopping() => Err(End::Stopping),
@@ -221,6 +223,18 @@ impl Connection {
 
     fn refuse(&mut self, request: Header, status: Status, message: &str) {
         self.shared.counters.refuse(status);
+        self.tell(request, status, message);
+    }
+
+    /// Refuses a request whose buffers cannot be had.
+    fn refuse_buffers(&mut self, request: Header) {
+        self.shared.counters.reject(Cause::BufferBudget);
+        let message = "the buffers of this server are used up (limits.buffer_budget): try again";
+        self.tell(request, Status::Busy, message);
+    }
+
+    /// Appends an answer that says why there is none. Whoever calls it counts the refusal.
+    fn tell(&mut self, request: Header, status: Status, message: &str) {
         self.out.make_room(limits::MAX_MESSAGE + SEAL_LEN);
         let most = self.sentence_room();
         self.finish.refusal(&mut self.out.bytes, &request, status, message, most);
@@ -275,7 +289,7 @@ impl Connection {
                 return;
             }
         };
-        self.shared.counters.cut_off(cause);
+        self.shared.counters.reject(cause);
     }
 }
 

@@ -1,22 +1,21 @@
-//! The set of open connections: how many there are, and which of them are in the middle of a
+//! The set of open connections: how many there may be, and which of them are in the middle of a
 //! request.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use mcomp_net::{NoPlace, Origin, Places};
+use parking_lot::Mutex;
 
 /// Open connections.
 #[derive(Debug)]
 pub(crate) struct Connections {
-    most: usize,
+    places: Arc<Places>,
     next: AtomicU64,
     /// Guards the set. Taken last, for a map operation.
     open: Mutex<HashMap<u64, Arc<Activity>>>,
-    /// Signalled when a connection closes.
-    closed: Condvar,
 }
 
 /// Whether a connection is doing a data request: odd while it does.
@@ -52,33 +51,36 @@ pub(crate) struct Place {
     pub(crate) id: u64,
     pub(crate) activity: Arc<Activity>,
     connections: Arc<Connections>,
+    // Given back last: whoever waits for all places finds an empty set.
+    _place: mcomp_net::Place,
 }
 
 impl Connections {
-    pub(crate) fn new(most: usize) -> Arc<Connections> {
-        Arc::new(Connections { most, next: AtomicU64::new(1), open: Mutex::default(), closed: Condvar::new() })
+    /// As many as are configured, in all and for one address.
+    pub(crate) fn new(configured: u32, per_address: Option<u32>) -> Arc<Connections> {
+        let per_address = per_address.unwrap_or(configured) as usize;
+        let places = Places::new(configured as usize, per_address);
+        let next = AtomicU64::new(1);
+        Arc::new(Connections { places, next, open: Mutex::default() })
     }
 
-    /// A place for one more, unless the cap is reached.
-    pub(crate) fn enter(self: &Arc<Connections>) -> Option<Place> {
-        let mut open = self.open.lock();
-        if open.len() >= self.most {
-            return None;
-        }
+    /// A place for one more of `origin`, unless a cap is reached.
+    pub(crate) fn enter(self: &Arc<Connections>, origin: Origin) -> Result<Place, NoPlace> {
+        let place = self.places.take(origin)?;
         // Relaxed: the number only has to be unique.
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::<Activity>::default();
-        open.insert(id, Arc::clone(&activity));
-        Some(Place { id, activity, connections: Arc::clone(self) })
+        self.open.lock().insert(id, Arc::clone(&activity));
+        Ok(Place { id, activity, connections: Arc::clone(self), _place: place })
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.open.lock().len()
+        self.places.count()
     }
 
     /// Most connections at a time.
     pub(crate) fn most(&self) -> usize {
-        self.most
+        self.places.most()
     }
 
     /// Waits until every request that is being done now, on other connections than `own`, is done.
@@ -92,14 +94,7 @@ impl Connections {
 
     /// Waits until no connection is open; false if some still are after `patience`.
     pub(crate) fn wait_until_none(&self, patience: Duration) -> bool {
-        let deadline = Instant::now() + patience;
-        let mut open = self.open.lock();
-        while !open.is_empty() {
-            if self.closed.wait_until(&mut open, deadline).timed_out() {
-                return open.is_empty();
-            }
-        }
-        true
+        self.places.wait_until_none(patience)
     }
 }
 
@@ -110,6 +105,5 @@ impl Drop for Place {
             self.activity.end();
         }
         self.connections.open.lock().remove(&self.id);
-        self.connections.closed.notify_all();
     }
 }

@@ -11,9 +11,20 @@ use parking_lot::Mutex;
 const KINDS: usize = Kind::Batch as usize + 1;
 const STATUSES: usize = Status::ALL.len();
 
-/// Causes of refusal that have no status code, because there was nobody to answer to.
+/// Causes of refusal that the status of an answer does not name: there was nobody to answer to, or the answer was
+/// BUSY and there are several ways to be busy. Each refusal is counted once, under its cause or under its status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
+    /// All connections were taken.
+    MaxConnections,
+    /// One address had all the connections that one may have.
+    MaxConnectionsPerAddress,
+    /// There was no descriptor for a connection.
+    OpenFiles,
+    /// There was no thread for a connection.
+    Threads,
+    /// The large buffers were used up.
+    BufferBudget,
     /// The handshake took too long.
     HandshakeTimeout,
     /// A frame was begun and not finished in time.
@@ -31,7 +42,12 @@ pub(crate) enum Cause {
 }
 
 impl Cause {
-    const ALL: [Cause; 7] = [
+    const ALL: [Cause; 12] = [
+        Cause::MaxConnections,
+        Cause::MaxConnectionsPerAddress,
+        Cause::OpenFiles,
+        Cause::Threads,
+        Cause::BufferBudget,
         Cause::HandshakeTimeout,
         Cause::FrameTimeout,
         Cause::WriteTimeout,
@@ -41,8 +57,14 @@ impl Cause {
         Cause::BadProof,
     ];
 
+    /// The stable word for it; that of the setting where there is one, so that an operator knows what to change.
     fn word(self) -> &'static str {
         match self {
+            Cause::MaxConnections => "max_connections",
+            Cause::MaxConnectionsPerAddress => "max_connections_per_address",
+            Cause::OpenFiles => "open_files",
+            Cause::Threads => "threads",
+            Cause::BufferBudget => "buffer_budget",
             Cause::HandshakeTimeout => "handshake_timeout",
             Cause::FrameTimeout => "frame_timeout",
             Cause::WriteTimeout => "write_timeout",
@@ -122,11 +144,13 @@ impl Counters {
         *tally = Tally::default();
     }
 
+    /// Counts a refusal under the status of its answer.
     pub(crate) fn refuse(&self, status: Status) {
         self.refused[status as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn cut_off(&self, cause: Cause) {
+    /// Counts a refusal under its cause.
+    pub(crate) fn reject(&self, cause: Cause) {
         self.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
     }
 

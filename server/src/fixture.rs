@@ -12,6 +12,7 @@ use mcomp_wire::Role;
 use mcomp_wire::control::Hello;
 use uuid::Uuid;
 
+use crate::server::{Spawn, spawn};
 use crate::{Options, Server};
 
 /// Bytes of the memory of every test.
@@ -68,8 +69,13 @@ impl Running {
 
     /// With options for its one server.
     pub(crate) fn start_with(options: &Options) -> Running {
+        Running::start_by(options, spawn)
+    }
+
+    /// A server whose threads are started by `spawn`.
+    pub(crate) fn start_by(options: &Options, spawn: Spawn) -> Running {
         let config = config();
-        let server = Server::start(&config, options).expect("a server");
+        let server = Server::start_with(&config, options, spawn).expect("a server");
         Running { config, server }
     }
 

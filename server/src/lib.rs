@@ -21,6 +21,7 @@
 //! | `Restores::current` | who restores | nothing | nothing |
 //! | `Sessions::table` | answers kept for broken connections | nothing | nothing |
 //! | `Connections::open` | the set of open connections | nothing | nothing |
+//! | `Places::taken` (of `net`) | how many places are taken, and by whom | nothing | nothing |
 //! | a block's semaphore (in the segment) | that block | nothing | a copy of at most 4 KiB |
 //!
 //! No lock is held across socket or file IO.
@@ -42,6 +43,5 @@ mod server;
 mod session;
 mod successor;
 
-pub use accept::STACK_BYTES;
 pub use handover::OnHandover;
-pub use server::{Options, Server, StartError};
+pub use server::{Options, STACK_BYTES, Server, StartError};

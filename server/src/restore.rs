@@ -157,6 +157,8 @@ fn fenced(config_epoch: u64, epoch: u64) -> Refusal {
 mod tests {
     use std::sync::mpsc::channel;
 
+    use mcomp_net::Origin;
+
     use super::*;
     use crate::fixture::{DEADLOCK, Scratch};
 
@@ -174,7 +176,7 @@ mod tests {
 
         fn new() -> Scene {
             let scratch = Scratch::new();
-            let restores = Restores::new(Arc::clone(&scratch.segment), Connections::new(2));
+            let restores = Restores::new(Arc::clone(&scratch.segment), Connections::new(2, None));
             Scene { scratch, restores }
         }
 
@@ -248,9 +250,10 @@ mod tests {
     #[test]
     fn a_request_that_meets_the_closing_gate_is_refused_and_not_waited_for() {
         let scratch = Scratch::new();
-        let connections = Connections::new(2);
+        let connections = Connections::new(2, None);
         let restores = Restores::new(Arc::clone(&scratch.segment), Arc::clone(&connections));
-        let (restorer, other) = (connections.enter().unwrap(), connections.enter().unwrap());
+        let (restorer, other) =
+            (connections.enter(Origin::User(0)).unwrap(), connections.enter(Origin::User(0)).unwrap());
         other.activity.begin();
         let (said, heard) = channel();
         std::thread::scope(|scope| {
@@ -274,8 +277,9 @@ mod tests {
 
     #[test]
     fn a_request_that_panics_holds_no_restore_up() {
-        let connections = Connections::new(2);
-        let (restorer, other) = (connections.enter().unwrap(), connections.enter().unwrap());
+        let connections = Connections::new(2, None);
+        let (restorer, other) =
+            (connections.enter(Origin::User(0)).unwrap(), connections.enter(Origin::User(0)).unwrap());
         let activity = Arc::clone(&other.activity);
         activity.begin();
         drop(other);

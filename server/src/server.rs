@@ -33,6 +33,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(1);
 /// How long it waits for its connection threads after that.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
+/// Stack of a connection's thread, and of the others. The deepest path copies one block through it.
+pub const STACK_BYTES: usize = 256 << 10;
+
 /// Which server to be.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -151,7 +154,7 @@ pub(crate) struct Shared {
 }
 
 /// How a thread of the server is started.
-type Spawn = fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
+pub(crate) type Spawn = fn(&str, Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>>;
 
 /// A running server. Dropping it stops it.
 #[derive(Debug)]
@@ -168,7 +171,7 @@ impl Server {
         Server::start_with(config, options, spawn)
     }
 
-    fn start_with(config: &Config, options: &Options, spawn: Spawn) -> Result<Server, StartError> {
+    pub(crate) fn start_with(config: &Config, options: &Options, spawn: Spawn) -> Result<Server, StartError> {
         let id = options.id;
         let last = config.n() - 1;
         let entry = config.servers().get(id as usize).ok_or(StartError::NoSuchServer { id, last })?;
@@ -177,9 +180,9 @@ impl Server {
         if keyring.is_none() && is_open_to_others(&address) {
             return Err(StartError::Exposed { id, address });
         }
+        let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
         let log_path = options.op_log.clone().or_else(|| config.op_log(id));
         let oplog = log_path.as_deref().map(open_log).transpose()?;
-        let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
         let (segment, opened) = match Segment::open(&spec) {
             Err(ShmError::Busy { path, pid }) if options.takes_over => {
                 successor::take_over(&spec, &address, Holder { path, pid }, keyring.as_deref())?
@@ -208,7 +211,7 @@ impl Server {
         self.threads.push(spawn("cut-timer", Box::new(move || cuts.run_timer()))?);
         for (name, listener) in ["accept-unix", "accept-tcp"].into_iter().zip(&self.listeners) {
             let (listener, shared) = (Arc::clone(listener), Arc::clone(&self.shared));
-            self.threads.push(spawn(name, Box::new(move || accept::run(&listener, &shared)))?);
+            self.threads.push(spawn(name, Box::new(move || accept::run(&listener, shared, spawn)))?);
         }
         Ok(())
     }
@@ -265,13 +268,15 @@ impl Shared {
     ) -> Result<Shared, StartError> {
         let (id, limits) = (options.id, config.limits());
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
-        let connections = Connections::new(limits.max_connections as usize);
+        let connections = Connections::new(limits.max_connections, limits.max_connections_per_address);
         let counters = Arc::<Counters>::default();
         let snapshot = config.snapshot();
         let watchdog_limits = WatchdogLimits {
             handshake: limits.handshake_timeout,
             frame: limits.frame_timeout,
             write: limits.write_timeout,
+            // Between requests a client may be silent for as long as it likes.
+            request: Duration::MAX,
         };
         Ok(Shared {
             id,
@@ -372,6 +377,7 @@ impl Shared {
             k: self.space.k(),
             bytes_used: self.segment.bytes_used(),
             connections: self.connections.count() as u64,
+            max_connections: self.connections.most() as u64,
             counters,
         }
     }
@@ -389,8 +395,8 @@ fn listen(id: u32, endpoints: &[Endpoint]) -> Result<Vec<Arc<Listener>>, StartEr
     endpoints.iter().map(bind).collect()
 }
 
-fn spawn(name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
-    std::thread::Builder::new().name(name.to_owned()).stack_size(256 << 10).spawn(work)
+pub(crate) fn spawn(name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES).spawn(work)
 }
 
 #[cfg(test)]

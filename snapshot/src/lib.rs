@@ -17,10 +17,12 @@
 //! |---|---|---|
 //! | `Turn::line` | whose turn it is to make a snapshot | nothing (it is a flag with a condition variable) |
 //! | `Tally::inner` | counts and the last result | a string copy |
-//! | `Service::open` | handles of open connections | a map operation |
+//! | `Places::taken` (of `net`) | how many connections are open, and whose | a map operation |
+//! | `Shared::pause` | nothing: it is where threads wait for their time or for the end | nothing |
 //!
 //! None is taken while another is held, and none is held across socket or file IO.
 
+mod accept;
 mod ask;
 mod collect;
 mod cut;
@@ -36,8 +38,9 @@ mod service;
 mod snapshotter;
 mod tally;
 
+pub use accept::MOST_CONNECTIONS;
 pub use ask::{create, snapshotter_status};
 pub use cut::file_keys;
 pub use error::SnapshotError;
 pub use restore::{Restore, RestorePlan, Restored};
-pub use snapshotter::{MOST_CONNECTIONS, Snapshotter};
+pub use snapshotter::Snapshotter;

@@ -106,7 +106,7 @@ impl Peer {
         self.shake_hands()?;
         self.inbox.set_max_body(limits::MAX_CONTROL);
         loop {
-            let frame = self.next_frame()?;
+            let frame = self.next_request()?;
             match self.handle(&frame) {
                 Ok(()) => {}
                 Err(Failed::Refused(refusal)) => self.refuse(frame.header, &refusal)?,
@@ -115,10 +115,17 @@ impl Peer {
         }
     }
 
-    /// Waits for a frame: as long as the peer likes for its first byte, not longer than the limit for
-    /// the rest.
-    fn next_frame(&mut self) -> io::Result<Received> {
-        let mut timed = false;
+    /// Waits for the next request, as long as its sender has reason to say nothing: the master, until the cut is
+    /// made; all others ask when they come. Silent connections would take the place of those who want something.
+    fn next_request(&mut self) -> io::Result<Received> {
+        self.watch.enter(if self.role == Role::Node { Phase::Request } else { Phase::Handshake });
+        self.next_frame(true)
+    }
+
+    /// Waits for a frame, in the phase that has been entered. `times_rest` gives the rest of it the time of a frame,
+    /// from its first byte; without, all of it has the time of that phase.
+    fn next_frame(&mut self, times_rest: bool) -> io::Result<Received> {
+        let mut timed = !times_rest;
         loop {
             match self.inbox.take() {
                 Ok(Some(frame)) if frame.header.check_request(false).is_ok() => {

@@ -1,26 +1,22 @@
 //! The snapshot process: listens, serves each connection on a thread, and, as the master, keeps the
 //! schedule.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
-use mcomp_net::{Endpoint, Listener, Phase, Stream, Watchdog, WatchdogLimits, error_frame, is_open_to_others};
-use mcomp_wire::{Kind, Status};
+use mcomp_net::{Endpoint, Listener, Places, Watchdog, WatchdogLimits, is_open_to_others};
 use parking_lot::{Condvar, Mutex};
 
 use crate::SnapshotError;
+use crate::accept::{MOST_CONNECTIONS, MOST_OF_ONE};
 use crate::cut::keyring;
 use crate::gather::snapshot_address;
 use crate::master::{Master, Wanted};
-use crate::service::{MOST_COPIES, Peer, Service};
-use crate::tally::{Places, Tally};
-
-/// Connections at a time. The master and a few operators are all that come.
-pub const MOST_CONNECTIONS: usize = 64;
+use crate::service::{MOST_COPIES, Service};
+use crate::tally::{self, Tally};
 
 /// How long a stopping process waits for its connection threads.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
@@ -34,14 +30,16 @@ pub struct Snapshotter {
 }
 
 #[derive(Debug)]
-struct Shared {
-    service: Arc<Service>,
-    watchdog: Watchdog,
+pub(crate) struct Shared {
+    pub(crate) service: Arc<Service>,
+    pub(crate) watchdog: Watchdog,
+    /// For open connections.
+    pub(crate) places: Arc<Places>,
     stopping: AtomicBool,
-    /// Open connections. Taken alone, for a count.
-    open: Mutex<usize>,
-    /// Signalled when a connection closes, and when the process stops.
-    changed: Condvar,
+    /// Nothing but a place to wait. Taken alone.
+    pause: Mutex<()>,
+    /// Signalled when the process stops.
+    resume: Condvar,
 }
 
 impl Snapshotter {
@@ -61,6 +59,8 @@ impl Snapshotter {
             frame: limits.frame_timeout,
             // The master takes chunks as fast as its disk; the snapshot's own limit ends that wait.
             write: config.snapshot().time_limit,
+            // The master connects before the cut, and says what to copy when that is made.
+            request: config.snapshot().time_limit,
         };
         let master = (config.snapshot().master == id).then(|| Master::new(config.clone()));
         let shared = Arc::new(Shared {
@@ -69,13 +69,14 @@ impl Snapshotter {
                 id,
                 keyring,
                 tally: Tally::default(),
-                copies: Places::new(MOST_COPIES),
+                copies: tally::Places::new(MOST_COPIES),
                 master,
             }),
             watchdog: Watchdog::start(watchdog_limits).map_err(SnapshotError::Thread)?,
+            places: Places::new(MOST_CONNECTIONS, MOST_OF_ONE),
             stopping: AtomicBool::new(false),
-            open: Mutex::default(),
-            changed: Condvar::new(),
+            pause: Mutex::default(),
+            resume: Condvar::new(),
         });
         let mut snapshotter = Snapshotter { shared, listener, threads: Vec::new() };
         snapshotter.spawn_threads(config).map_err(SnapshotError::Thread)?;
@@ -97,8 +98,9 @@ impl Snapshotter {
             master.stop();
         }
         self.listener.close();
+        self.shared.wake();
         self.shared.watchdog.shutdown_all();
-        let drained = self.shared.wait_until_none();
+        let drained = self.shared.places.wait_until_none(STOP_PATIENCE);
         for thread in self.threads.drain(..) {
             // A thread that panicked has said so on stderr.
             let _ = thread.join();
@@ -108,7 +110,7 @@ impl Snapshotter {
 
     fn spawn_threads(&mut self, config: &Config) -> std::io::Result<()> {
         let (listener, shared) = (Arc::clone(&self.listener), Arc::clone(&self.shared));
-        self.threads.push(spawn("accept", move || shared.accept(&listener))?);
+        self.threads.push(spawn("accept", move || mcomp_net::accept(&listener, &*shared))?);
         if let Some(every) = config.snapshot().every.filter(|_| self.is_master()) {
             let shared = Arc::clone(&self.shared);
             self.threads.push(spawn("schedule", move || shared.keep_schedule(every))?);
@@ -124,70 +126,20 @@ impl Drop for Snapshotter {
 }
 
 impl Shared {
-    fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         // Relaxed: a hint to leave a loop whose socket was closed.
         self.stopping.load(Ordering::Relaxed)
-    }
-
-    fn accept(self: &Arc<Shared>, listener: &Listener) {
-        // A refused peer's socket lives until the next one comes: closed at once, with its handshake
-        // unread, it would take the refusal back.
-        let mut _lingering = None;
-        while !self.is_stopping() {
-            match listener.accept() {
-                Ok(stream) => _lingering = self.admit(stream),
-                Err(error) if self.is_stopping() => tracing::debug!(%error, "listener closed"),
-                Err(error) => {
-                    tracing::warn!(%error, "accept failed");
-                    // Out of descriptors, most likely: it would fail again at once.
-                    self.pause(Duration::from_millis(50));
-                }
-            }
-        }
-    }
-
-    /// Serves the connection on a thread of its own, or refuses it and gives its socket back.
-    fn admit(self: &Arc<Shared>, mut stream: Stream) -> Option<Stream> {
-        let mut open = self.open.lock();
-        let is_full = *open >= MOST_CONNECTIONS;
-        if !is_full {
-            *open += 1;
-        }
-        drop(open);
-        if is_full {
-            let mut out = Vec::new();
-            error_frame(&mut out, Kind::Hello as u8, 0, Status::Busy, "all connections are taken: try again");
-            // Nothing is owed to a peer that is gone.
-            let _ = stream.write_all(&out);
-            stream.finish_writing();
-            return Some(stream);
-        }
-        let counted = Counted(Arc::clone(self));
-        let watch = self.watchdog.watch(&stream, Phase::Handshake);
-        // A stop shuts down every connection that is watched by then; this one may have come a moment later.
-        if self.is_stopping() {
-            return None;
-        }
-        let peer = Peer::new(stream, watch, Arc::clone(&self.service));
-        let spawned = spawn("peer", move || {
-            let _counted = counted;
-            peer.run();
-        });
-        if let Err(error) = spawned {
-            tracing::warn!(%error, "a connection could not be served");
-        }
-        None
     }
 
     /// Makes a snapshot every `every`, counted from the beginning of the last one.
     fn keep_schedule(&self, every: Duration) {
         let mut next = Instant::now() + every;
         loop {
-            let mut open = self.open.lock();
+            let mut guard = self.pause.lock();
             while !self.is_stopping() && Instant::now() < next {
-                self.changed.wait_until(&mut open, next);
+                self.resume.wait_until(&mut guard, next);
             }
-            drop(open);
+            drop(guard);
             let (false, Some(master)) = (self.is_stopping(), &self.service.master) else { return };
             next = Instant::now() + every;
             // It is counted and logged there; the schedule goes on.
@@ -195,36 +147,22 @@ impl Shared {
         }
     }
 
-    fn pause(&self, duration: Duration) {
-        let mut open = self.open.lock();
+    /// Waits, unless the process stops.
+    pub(crate) fn pause(&self, duration: Duration) {
+        let mut guard = self.pause.lock();
         if !self.is_stopping() {
-            self.changed.wait_for(&mut open, duration);
+            self.resume.wait_for(&mut guard, duration);
         }
     }
 
-    fn wait_until_none(&self) -> bool {
-        let deadline = Instant::now() + STOP_PATIENCE;
-        let mut open = self.open.lock();
-        self.changed.notify_all();
-        while *open > 0 {
-            if self.changed.wait_until(&mut open, deadline).timed_out() {
-                return *open == 0;
-            }
-        }
-        true
+    /// Ends every wait, because the process stops.
+    fn wake(&self) {
+        // Whoever holds the lock has looked at the flag, and waits by the time it can be taken.
+        drop(self.pause.lock());
+        self.resume.notify_all();
     }
 }
 
-/// A connection's place in the count.
-struct Counted(Arc<Shared>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        *self.0.open.lock() -= 1;
-        self.0.changed.notify_all();
-    }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name(name.to_owned()).stack_size(512 << 10).spawn(work)
 }

@@ -12,7 +12,7 @@ use crate::harness::{Setup, seed};
 
 /// Fields of one server in a status.
 const OF_SERVER: &str = "id address state pid incarnation config_epoch cut_epoch uptime_ms k bytes_used connections \
-                         counters";
+                         max_connections counters";
 
 #[test]
 fn every_op_answers_with_the_fields_of_the_table_and_no_others() {

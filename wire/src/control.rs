@@ -107,6 +107,8 @@ pub struct ServerStatus {
     pub bytes_used: u64,
     /// Open connections.
     pub connections: u64,
+    /// Connections that can be open at a time: as configured, or as many as the process may open files for.
+    pub max_connections: u64,
     /// See the struct.
     pub counters: Counters,
 }

@@ -72,7 +72,7 @@ fn defaults_are_the_documented_ones() {
     assert_eq!(snapshot.every, None);
     assert_eq!(snapshot.hold_max, Duration::from_millis(100));
     assert_eq!(snapshot.time_limit, Duration::from_secs(600));
-    assert_eq!(limits.max_connections, 4096);
+    assert_eq!((limits.max_connections, limits.max_connections_per_address), (4096, None));
     assert_eq!(limits.handshake_timeout, Duration::from_secs(5));
     assert_eq!(limits.frame_timeout, Duration::from_secs(10));
     assert_eq!(limits.write_timeout, Duration::from_secs(10));

@@ -29,7 +29,7 @@ impl Connection {
             return self.answer_again(header, answer);
         }
         if !self.out.make_room(answer_room(&request)) {
-            self.refuse(header, Status::Busy, "this server's buffers are used up: try again");
+            self.refuse_buffers(header);
             return Ok(());
         }
         let started = self.shared.oplog.is_some().then(Instant::now);

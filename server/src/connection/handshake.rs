@@ -87,8 +87,9 @@ impl Connection {
     }
 
     fn deny(&mut self, frame: &Received, cause: Cause, message: &str) -> End {
-        self.shared.counters.cut_off(cause);
-        self.refuse_and_end(frame.header, Status::Denied, message)
+        self.shared.counters.reject(cause);
+        self.tell(frame.header, Status::Denied, message);
+        End::Refused
     }
 
     fn greet(&mut self, hello: &Hello) -> Result<Welcome, Refusal> {

@@ -15,7 +15,7 @@ use super::{Failed, Peer, Refusal};
 impl Peer {
     /// Shakes hands. A refusal is told, and ends the connection.
     pub(super) fn shake_hands(&mut self) -> io::Result<()> {
-        let hello = self.next_frame()?;
+        let hello = self.next_frame(false)?;
         match self.greet(&hello) {
             Ok(()) => Ok(()),
             Err(Failed::Socket(error)) => Err(error),
@@ -59,7 +59,7 @@ impl Peer {
         let header = Header { kind, request_id, flags, ..Header::default() }.for_body(&body, false);
         challenged.sent(&header, &body);
         self.write(&[&header.emit(), &body[..]].concat())?;
-        let frame = self.next_frame()?;
+        let frame = self.next_frame(false)?;
         if frame.kind() != Some(Kind::Prove) {
             return Err(Refusal::new(Status::Malformed, "a proof was due").into());
         }

@@ -28,7 +28,8 @@ fn service() -> Arc<Service> {
 fn a_segment_is_copied_a_few_times_at_once() {
     let service = service();
     let limit = Duration::from_secs(60);
-    let watchdog = Watchdog::start(WatchdogLimits { handshake: limit, frame: limit, write: limit }).unwrap();
+    let watchdog =
+        Watchdog::start(WatchdogLimits { handshake: limit, frame: limit, write: limit, request: limit }).unwrap();
     let stream = Stream::from(UnixStream::pair().unwrap().0);
     let watch = watchdog.watch(&stream, Phase::Idle);
     let mut peer = Peer::new(stream, watch, Arc::clone(&service));

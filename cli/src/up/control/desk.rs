@@ -100,7 +100,7 @@ mod tests {
     fn ask(lines: &str) -> Vec<String> {
         let (near, mut far) = UnixStream::pair().unwrap();
         let (events, called) = channel();
-        let desk = thread::spawn(move || serve(Stream::Unix(near), &events));
+        let desk = thread::spawn(move || serve(Stream::Unix(near.into()), &events));
         let owner = thread::spawn(move || {
             for event in called {
                 let Event::Called(call) = event else { panic!("{event:?}") };

@@ -69,7 +69,7 @@ mod tests {
 
     fn lines() -> (Lines, UnixStream) {
         let (near, far) = UnixStream::pair().unwrap();
-        (Lines::new(Stream::Unix(near)), far)
+        (Lines::new(Stream::Unix(near.into())), far)
     }
 
     #[test]

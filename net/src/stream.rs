@@ -35,6 +35,9 @@ impl fmt::Display for Endpoint {
     }
 }
 
+/// How long a connection's last words may take to reach the peer.
+const LINGER: Duration = Duration::from_millis(200);
+
 /// A connected socket. A clone is another handle of the same one, to shut it down from another thread, and takes
 /// no descriptor: the socket is closed when the last handle is dropped.
 #[derive(Clone, Debug)]
@@ -102,6 +105,18 @@ impl Stream {
     /// still goes.
     pub fn finish_reading(&self) {
         let _ = on!(self, socket => socket.shutdown(Shutdown::Read));
+    }
+
+    /// After the last words: ends our direction, and reads on for a moment, because a socket that is closed with
+    /// unread bytes takes back what was sent.
+    pub fn linger(&mut self) {
+        self.finish_writing();
+        if self.set_timeout(Some(LINGER)).is_err() {
+            return;
+        }
+        let deadline = Instant::now() + LINGER;
+        let mut unread = [0; 4096];
+        while Instant::now() < deadline && self.read(&mut unread).is_ok_and(|count| count > 0) {}
     }
 
     /// The longest that one read or write may block.

@@ -8,7 +8,6 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use mcomp_net::auth::SEAL_LEN;
 use mcomp_net::{Finish, Glance, Inbox, Phase, Received, Spinning, Stream, Watch};
@@ -28,9 +27,6 @@ mod control;
 mod data;
 mod handover;
 mod handshake;
-
-/// How long a closed connection's last words may take to reach the peer.
-const LINGER: Duration = Duration::from_millis(200);
 
 /// How often a stopping server reads what a peer goes on sending.
 const PARTING_READS: usize = 64;
@@ -246,17 +242,12 @@ impl Connection {
         End::Refused
     }
 
-    /// Sends the last words, and reads on for a moment: a socket closed with unread bytes would
-    /// take them back.
+    /// Sends the last words.
     fn linger(&mut self) {
-        if self.flush().is_err() || self.stream.set_timeout(Some(LINGER)).is_err() {
-            return;
+        if self.flush().is_ok() {
+            self.watch.enter(Phase::Write);
+            self.stream.linger();
         }
-        self.watch.enter(Phase::Write);
-        let deadline = Instant::now() + LINGER;
-        self.stream.finish_writing();
-        let mut unread = [0; 4096];
-        while Instant::now() < deadline && self.stream.read(&mut unread).is_ok_and(|count| count > 0) {}
     }
 
     /// Says that the server stops, behind the last answer: the client knows then that nothing else was done.

@@ -136,7 +136,7 @@ impl Peer {
                 bad => {
                     let error = bad.err().unwrap_or(FrameError::NotARequest);
                     self.refuse(Header::default(), &Refusal::new(error.status(), error.to_string()))?;
-                    self.stream.finish_writing();
+                    self.stream.linger();
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
             }
@@ -172,7 +172,7 @@ impl Peer {
                     return Err(refusal.into());
                 }
                 self.refuse(frame.header, &refusal)?;
-                self.stream.finish_writing();
+                self.stream.linger();
                 Err(io::Error::new(io::ErrorKind::InvalidData, refusal.message).into())
             }
         }

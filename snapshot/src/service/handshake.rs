@@ -21,7 +21,7 @@ impl Peer {
             Err(Failed::Socket(error)) => Err(error),
             Err(Failed::Refused(refusal)) => {
                 self.refuse(hello.header, &refusal)?;
-                self.stream.finish_writing();
+                self.stream.linger();
                 Err(io::Error::other(refusal.message))
             }
         }

@@ -210,7 +210,8 @@ fn of_secret(error: &SecretError) -> (Exit, &'static str) {
 
 fn of_start(error: &StartError) -> (Exit, &'static str) {
     match error {
-        StartError::NoSuchServer { .. } => (Exit::CONFIG, "config"),
+        // Nothing is full: what the process may do and what mcomp.cfg wants do not fit together.
+        StartError::NoSuchServer { .. } | StartError::FileSize { .. } => (Exit::CONFIG, "config"),
         StartError::Segment(error) => of_shm(error),
         StartError::Held { .. } => (Exit::TRY_AGAIN, "busy"),
         StartError::Impostor { .. } => (Exit::NOT_PERMITTED, "denied"),
@@ -277,6 +278,8 @@ mod tests {
         assert_eq!(verdict(StartError::Segment(busy)), (75, "busy", "fail"));
         let layout = ShmError::Layout { path: path.clone(), found: 1, ours: 2 };
         assert_eq!(verdict(StartError::Segment(layout)), (76, "version", "fail"));
+        let too_small = StartError::FileSize { needed_bytes: 2 << 20, limit_bytes: 1 << 20 };
+        assert_eq!(verdict(too_small), (78, "config", "fail"));
         let foreign = ShmError::Foreign { path, owner: 0, ours: 1000 };
         assert_eq!(verdict(foreign), (77, "denied", "fail"));
     }

@@ -40,6 +40,9 @@ impl Host for Door {
         self.shared.counters.reject(cause(why));
         tracing::debug!(%why, "connection refused");
         match why {
+            Unserved::Full { most } if *most < self.shared.connections.configured() => {
+                format!("all {most} connections that this server's limit of open files allows are taken: try again")
+            }
             Unserved::Full { most } => {
                 format!("all {most} connections of this server are taken (limits.max_connections): try again")
             }
@@ -95,7 +98,7 @@ mod tests {
     /// The machine has no thread left for connections.
     #[test]
     fn a_connection_without_a_thread_is_refused_and_keeps_no_place() {
-        let running = Running::start_by(&Options::default(), |name, work| match name.starts_with("conn-") {
+        let running = Running::start_by(&crate::Options::default(), |name, work| match name.starts_with("conn-") {
             true => Err(io::ErrorKind::WouldBlock.into()),
             false => crate::server::spawn(name, work),
         });

@@ -9,10 +9,13 @@ use std::time::Duration;
 use mcomp_net::{NoPlace, Origin, Places};
 use parking_lot::Mutex;
 
+use crate::preflight;
+
 /// Open connections.
 #[derive(Debug)]
 pub(crate) struct Connections {
     places: Arc<Places>,
+    configured: usize,
     next: AtomicU64,
     /// Guards the set. Taken last, for a map operation.
     open: Mutex<HashMap<u64, Arc<Activity>>>,
@@ -56,12 +59,12 @@ pub(crate) struct Place {
 }
 
 impl Connections {
-    /// As many as are configured, in all and for one address.
+    /// As many as are configured, in all and for one address, if the process may open so many files.
     pub(crate) fn new(configured: u32, per_address: Option<u32>) -> Arc<Connections> {
         let per_address = per_address.unwrap_or(configured) as usize;
-        let places = Places::new(configured as usize, per_address);
+        let places = Places::new(preflight::most_connections(configured), per_address);
         let next = AtomicU64::new(1);
-        Arc::new(Connections { places, next, open: Mutex::default() })
+        Arc::new(Connections { places, configured: configured as usize, next, open: Mutex::default() })
     }
 
     /// A place for one more of `origin`, unless a cap is reached.
@@ -81,6 +84,11 @@ impl Connections {
     /// Most connections at a time.
     pub(crate) fn most(&self) -> usize {
         self.places.most()
+    }
+
+    /// How many the configuration allows; the process may be able to serve fewer.
+    pub(crate) fn configured(&self) -> usize {
+        self.configured
     }
 
     /// Waits until every request that is being done now, on other connections than `own`, is done.

@@ -38,10 +38,12 @@ mod handover;
 mod memory;
 mod oplog;
 mod outbox;
+mod preflight;
 mod restore;
 mod server;
 mod session;
 mod successor;
 
 pub use handover::OnHandover;
+pub use preflight::{CONNECTION_FILES, OTHER_FILES};
 pub use server::{Options, STACK_BYTES, Server, StartError};

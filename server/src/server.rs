@@ -24,6 +24,7 @@ use crate::cut::Cuts;
 use crate::handover::{Handover, OnHandover};
 use crate::memory::{Memory, Refusal};
 use crate::oplog::OpLog;
+use crate::preflight;
 use crate::restore::Restores;
 use crate::session::Sessions;
 use crate::successor::{self, Holder};
@@ -95,6 +96,14 @@ pub enum StartError {
         endpoint: Endpoint,
         /// What the operating system said.
         source: io::Error,
+    },
+    /// The process may not make a file as large as the segment.
+    #[error("{}", preflight::file_size_sentence(*needed_bytes, *limit_bytes))]
+    FileSize {
+        /// What the segment takes, its shadow area included.
+        needed_bytes: u64,
+        /// What the process may have.
+        limit_bytes: u64,
     },
     /// The operation log cannot be opened.
     #[error("the operation log {path} cannot be opened: {source}", path = path.display())]
@@ -181,6 +190,7 @@ impl Server {
             return Err(StartError::Exposed { id, address });
         }
         let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
+        preflight::check_file_size(&spec)?;
         let log_path = options.op_log.clone().or_else(|| config.op_log(id));
         let oplog = log_path.as_deref().map(open_log).transpose()?;
         let (segment, opened) = match Segment::open(&spec) {

@@ -35,7 +35,7 @@ fn limits_that_are_too_low_are_told_before_they_bite() {
     // What the report says is what a server meets.
     let server = cluster.command(&["server", "--id", "0"]);
     let output = under(&["sh", "-c", "ulimit -f 16 && exec \"$@\"", "sh"], server).output().expect("it runs");
-    assert_eq!(output.status.code(), Some(74), "{output:?}");
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
 }
 
 #[test]

@@ -13,9 +13,6 @@ use crate::exit::Exit;
 use crate::flags::ServerArgs;
 use crate::globals::Globals;
 
-/// The socket.
-pub(crate) const DESCRIPTORS_PER_CONNECTION: u64 = 1;
-
 /// How the last line calls the end of a server for the process whose id follows.
 pub(crate) const HANDED_OVER: &str = "handed over to process ";
 
@@ -27,7 +24,7 @@ pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> 
     let successor = Arc::new(OnceLock::new());
     let config = globals.config_of_process()?;
     let id = own_id(&config, args.id)?;
-    raise_open_files(u64::from(config.limits().max_connections));
+    raise_open_files();
     let options = Options {
         id,
         op_log: args.op_log.clone(),
@@ -66,17 +63,10 @@ fn hand_over(successor: &Arc<OnceLock<u32>>, signals: &StopSignals) -> OnHandove
 
 /// Lets this process open as many files as it may. The usual soft limit protects programs that call
 /// select(2), which this one does not, and is too low for the connections that mcomp.cfg allows.
-fn raise_open_files(max_connections: u64) {
+fn raise_open_files() {
     let maximum = getrlimit(Resource::Nofile).maximum;
-    // What cannot be raised is met connection by connection: those beyond it are told to try again.
+    // Where it cannot be raised, the server says how many connections it can serve.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
-    let wanted = max_connections * DESCRIPTORS_PER_CONNECTION;
-    if let Some(limit) = getrlimit(Resource::Nofile).current.filter(|&limit| limit < wanted) {
-        tracing::warn!(
-            "{max_connections} connections take up to {wanted} open files, and this process may open {limit}: raise \
-             the hard limit (ulimit -n), or lower max_connections in [limits] of mcomp.cfg"
-        );
-    }
 }
 
 fn segment_word(opened: &Opened) -> &'static str {

@@ -4,25 +4,20 @@
 //! would get when they were started from it. Left out are limits that nothing of ours meets: memory is not locked,
 //! and no process asks for another priority than a lower one.
 
-use mcomp_server::STACK_BYTES;
+use mcomp_server::{CONNECTION_FILES, OTHER_FILES, STACK_BYTES};
 use mcomp_snapshot::MOST_CONNECTIONS;
 use mcomp_snapshot::file::MAX_CHAIN_FILES;
 
 use super::bounds::{Group, groups};
 use super::finding::{Finding, about};
 use super::scene::Scene;
-use crate::commands::server::DESCRIPTORS_PER_CONNECTION;
 
 const OPEN_FILES: &str = "open_files";
 const FILE_SIZE: &str = "file_size";
 const ADDRESS_SPACE: &str = "address_space";
 
-/// Files that a process opens besides its connections: standard streams, listeners, segment, log, folder.
-const OTHER_FILES: u64 = 32;
 /// Address space that a server takes besides its segment: the program and the stacks of its first threads.
 const OTHER_ADDRESSES_BYTES: u64 = 16 << 20;
-/// A connection's socket.
-const DESCRIPTORS_PER_PEER: u64 = 1;
 
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     if scene.locals.is_empty() {
@@ -42,13 +37,13 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 /// A server raises its soft limit by itself, so the hard one counts.
 fn open_files(scene: &Scene, group: &Group) -> Finding {
     let (most, one_client) = connections(scene);
-    let wanted = most * DESCRIPTORS_PER_CONNECTION + OTHER_FILES;
+    let wanted = most * CONNECTION_FILES + OTHER_FILES;
     let bound = group.bounds.open_files;
     let Some(limit) = bound.hard.filter(|limit| *limit < wanted) else {
         let what = format!("{most} connections take {wanted} open files, and the hard limit allows them");
         return Finding::ok(OPEN_FILES, group.who(), what);
     };
-    let served = limit.saturating_sub(OTHER_FILES) / DESCRIPTORS_PER_CONNECTION;
+    let served = limit.saturating_sub(OTHER_FILES) / CONNECTION_FILES;
     let what = format!(
         "{most} connections (max_connections in [limits]) take {wanted} open files, and the hard limit is {limit}: from \
          about the {served}th connection on, clients are turned away"
@@ -77,7 +72,7 @@ fn open_files_of_snapshotter(scene: &Scene, group: &Group) -> Finding {
         }
         false => 0,
     };
-    let wanted = MOST_CONNECTIONS as u64 * DESCRIPTORS_PER_PEER + of_master + OTHER_FILES;
+    let wanted = MOST_CONNECTIONS as u64 * CONNECTION_FILES + of_master + OTHER_FILES;
     let bound = group.bounds.open_files;
     match bound.soft.filter(|limit| *limit < wanted) {
         None => {

@@ -4,10 +4,13 @@
 //! far side that neither answers nor closes fails the test. It leaves out sessions and retries.
 
 use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
-use mcomp_net::{Endpoint, Inbox, Stream, unix_name};
+use mcomp_net::{Endpoint, Glance, Inbox, Stream, unix_name};
 use mcomp_wire::control::{self, Hello, Welcome};
 use mcomp_wire::{Header, Kind, Request, Role, Status, flags, limits};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use uuid::Uuid;
 
 use crate::harness::{Cluster, PATIENCE};
@@ -74,7 +77,34 @@ pub(crate) struct Peer {
 impl Peer {
     /// Connects and says nothing.
     pub(crate) fn connect(endpoint: &Endpoint) -> Peer {
-        let stream = Stream::connect(endpoint, PATIENCE).expect("the far side listens");
+        Peer::over(Stream::connect(endpoint, PATIENCE).expect("the far side listens"))
+    }
+
+    /// Connects from this address of the machine, and says nothing.
+    pub(crate) fn connect_from(ip: Ipv4Addr, to: &str) -> Peer {
+        let to: SocketAddr = to.parse().expect("an address");
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None).expect("a socket");
+        bind(&socket, &SocketAddr::from((ip, 0))).expect("an address of this machine");
+        connect(&socket, &to).expect("the far side listens");
+        Peer::over(TcpStream::from(socket).into())
+    }
+
+    /// Has the kernel take little for this side before it is read.
+    pub(crate) fn take_little(&self) {
+        const BYTES: usize = 16 << 10;
+        match &self.stream {
+            Stream::Tcp(socket) => set_socket_recv_buffer_size(socket, BYTES),
+            Stream::Unix(socket) => set_socket_recv_buffer_size(socket, BYTES),
+        }
+        .expect("a socket has a buffer");
+    }
+
+    /// Whether the far side has closed, by now.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.stream.glance() == Glance::End
+    }
+
+    fn over(stream: Stream) -> Peer {
         stream.set_timeout(Some(PATIENCE)).expect("a socket has timeouts");
         Peer { stream, inbox: Inbox::new(limits::MAX_BODY), epoch: 0 }
     }
@@ -87,12 +117,18 @@ impl Peer {
     /// Connects and shakes hands; the refusal when the far side gave one.
     pub(crate) fn try_greeted(endpoint: &Endpoint, hello: &Hello) -> Result<Peer, Option<Frame>> {
         let mut peer = Peer::connect(endpoint);
-        peer.send(&frame(Kind::Hello as u8, 1, 0, &control::encode(hello)));
-        match peer.next() {
+        peer.shake_hands(hello)?;
+        Ok(peer)
+    }
+
+    /// Shakes hands on a new connection; the refusal when the far side gave one.
+    pub(crate) fn shake_hands(&mut self, hello: &Hello) -> Result<(), Option<Frame>> {
+        self.send(&frame(Kind::Hello as u8, 1, 0, &control::encode(hello)));
+        match self.next() {
             Some(answer) if answer.status() == Status::Ok => {
                 let welcome: Welcome = control::decode(&answer.body).expect("a welcome");
-                peer.epoch = welcome.config_epoch;
-                Ok(peer)
+                self.epoch = welcome.config_epoch;
+                Ok(())
             }
             other => Err(other),
         }

@@ -18,7 +18,7 @@ use mcomp_wire::control::{
     self, CutEnd, CutPrepare, CutRelease, CutSwitch, Hello, RestoreAbort, RestoreBegin, RestoreEnd,
 };
 use mcomp_wire::control::{SnapshotCollect, SnapshotCreate, features};
-use mcomp_wire::{AtomicOp, HEADER_LEN, Header, Kind, Ranges, Request, Role, Status, limits};
+use mcomp_wire::{AtomicOp, HEADER_LEN, Header, Kind, Ranges, Request, Role, Status, flags, limits};
 use uuid::Uuid;
 
 use crate::harness::{Cluster, Setup, length, seed, wait_until};
@@ -53,14 +53,17 @@ fn starts(client: &Client) -> Vec<(u32, u64, u64)> {
     status.map(|status| (status.pid, status.incarnation, status.config_epoch)).collect()
 }
 
+/// Says that what goes on beside an attack may end, also when the attack has failed.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Runs `body` while a client writes and reads its own block and never sees a failure.
 fn beside_good_client(client: &Client, body: impl FnOnce()) {
-    struct Stop<'a>(&'a AtomicBool);
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
     let (stop, rounds) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
         let stop_at_end = Stop(&stop);

@@ -6,9 +6,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 
-use mcomp_net::{Endpoint, Glance, Inbox, Stream, unix_name};
+use mcomp_net::auth::{Keyring, Prover};
+use mcomp_net::{Endpoint, Finish, Glance, Inbox, Stream, begin_frame, unix_name};
 use mcomp_wire::control::{self, Hello, Welcome};
-use mcomp_wire::{Header, Kind, Request, Role, Status, flags, limits};
+use mcomp_wire::{HEADER_LEN, Header, Kind, Request, Role, Status, flags, limits};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 use uuid::Uuid;
@@ -72,6 +73,8 @@ pub(crate) struct Peer {
     inbox: Inbox,
     /// The epoch of the handshake; zero before it.
     epoch: u64,
+    /// What seals frames, once a key is proved.
+    finish: Finish,
 }
 
 impl Peer {
@@ -106,7 +109,7 @@ impl Peer {
 
     fn over(stream: Stream) -> Peer {
         stream.set_timeout(Some(PATIENCE)).expect("a socket has timeouts");
-        Peer { stream, inbox: Inbox::new(limits::MAX_BODY), epoch: 0 }
+        Peer { stream, inbox: Inbox::new(limits::MAX_BODY), epoch: 0, finish: Finish::default() }
     }
 
     /// Connects and shakes hands, which must go well.
@@ -132,6 +135,52 @@ impl Peer {
             }
             other => Err(other),
         }
+    }
+
+    /// Connects and shakes hands, with a key where the far side wants one; all must go well.
+    pub(crate) fn admitted(endpoint: &Endpoint, hello: &Hello, keyring: Option<&Keyring>) -> Peer {
+        match keyring {
+            None => Peer::greeted(endpoint, hello),
+            Some(keyring) => Peer::connect(endpoint).proven(hello, keyring),
+        }
+    }
+
+    /// Proves a key. From then on the answers are sealed, and [`Peer::seal`] seals what is sent.
+    fn proven(mut self, hello: &Hello, keyring: &Keyring) -> Peer {
+        let mut hello = hello.clone();
+        let mut prover = Prover::new(keyring, &mut hello).expect("random numbers");
+        let body = control::encode(&hello);
+        let bytes = frame(Kind::Hello as u8, 1, 0, &body);
+        prover.sent(&header_of(&bytes), &body);
+        self.send(&bytes);
+        let asked = self.next().expect("a challenge");
+        let challenge = control::decode(&asked.body).unwrap_or_else(|_| panic!("no challenge: {asked:?}"));
+        let (prove, sealer, opener) =
+            prover.prove(&asked.header, &asked.body, &challenge).expect("a key that is known");
+        self.send(&frame(Kind::Prove as u8, 2, 0, &control::encode(&prove)));
+        self.inbox.set_opener(opener);
+        self.finish.sealer = Some(sealer);
+        let welcomed = self.next().expect("an answer");
+        let welcome: Welcome = control::decode(&welcomed.body).unwrap_or_else(|_| panic!("not welcome: {welcomed:?}"));
+        self.epoch = welcome.config_epoch;
+        self
+    }
+
+    /// A whole frame as it goes over this connection: with its seal, if a key was proved.
+    pub(crate) fn seal(&mut self, frame: &[u8]) -> Vec<u8> {
+        if self.finish.sealer.is_none() {
+            return frame.to_vec();
+        }
+        let mut out = Vec::new();
+        let at = begin_frame(&mut out);
+        out.extend_from_slice(&frame[HEADER_LEN..]);
+        self.finish.frame(&mut out, at, header_of(frame));
+        out
+    }
+
+    /// Whether a key was proved.
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.finish.sealer.is_some()
     }
 
     /// The config epoch of the handshake.
@@ -189,6 +238,10 @@ impl Peer {
             Err(error) => is_closed(error.kind()),
         }
     }
+}
+
+fn header_of(frame: &[u8]) -> Header {
+    Header::parse(frame.first_chunk().expect("a whole header")).expect("a header")
 }
 
 fn is_closed(kind: ErrorKind) -> bool {

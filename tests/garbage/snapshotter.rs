@@ -1,6 +1,6 @@
 //! A snapshot process takes garbage as well as a server.
 
-use super::spoiled::fuzz;
+use super::spoiled::{Target, When};
 use super::*;
 
 /// A collect of a cut that never was, of the segment that is there.
@@ -32,11 +32,12 @@ fn a_snapshot_process_takes_garbage_as_well() {
         let refused = Peer::try_greeted(&endpoint, &other).expect_err("another mcomp.cfg").expect("a reason");
         assert_eq!(refused.status(), Status::WrongCluster);
         is_served_by_role_only(cluster, &greeted);
-        let client = hello(cluster, 0, Role::Client);
-        eprintln!(
-            "{:?}",
-            fuzz(&mut random, std::slice::from_ref(&endpoint), &client, length("MCOMP_TEST_MUTATIONS", 500))
-        );
+        let count = length("MCOMP_TEST_MUTATIONS", 2_000) / 2;
+        let endpoints = std::slice::from_ref(&endpoint);
+        let target = Target { endpoints, hello: hello(cluster, 0, Role::Client), keyring: None };
+        for when in [When::BeforeHandshake, When::AfterHandshake] {
+            eprintln!("{when:?}: {:?}", target.attack(&mut random, when, count));
+        }
         let config = cluster.config();
         assert_eq!(snapshotter_status(&config, 0).expect("it answers").pid, cluster.snapshotter_pid(0));
         create(&config, false, &mut |_| {}).expect("the next snapshot works");

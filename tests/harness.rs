@@ -461,6 +461,7 @@ fn is_frozen(pid: u32) -> bool {
 fn unique() -> (String, String) {
     static NEXT: AtomicU32 = AtomicU32::new(1);
     let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-    assert!(number < 250, "one test process starts at most 249 clusters");
-    (format!("t{pid}-{number}"), format!("127.{}.{}.{number}", 1 + (pid >> 8) % 254, pid % 256))
+    assert!(number < 500, "one test process starts at most 499 clusters");
+    let (hundreds, ones) = (number / 250, number % 250);
+    (format!("t{pid}-{number}"), format!("127.{}.{}.{}", 1 + (pid >> 8) % 126 + 127 * hundreds, pid % 256, 1 + ones))
 }

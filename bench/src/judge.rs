@@ -77,7 +77,7 @@ impl Found<'_> {
     }
 
     fn sealed(&self) -> Target {
-        let of_4_kib = self.cases("trip/").filter(|result| result.id.ends_with("4KiB"));
+        let of_4_kib = self.cases("trip/").filter(|result| result.id.ends_with("-4KiB"));
         let sealed = format!("{} TCP", mcomp::SEALED_NAME);
         let checks = of_4_kib.filter_map(|result| self.ratio(result, &sealed, "mcomp TCP", Limit::AtMost(1.5)));
         let goal = "4 KiB with a secret: at most 1.5 x the round trip without".to_owned();

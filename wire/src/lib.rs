@@ -14,6 +14,7 @@ pub mod control;
 mod header;
 mod kind;
 pub mod limits;
+pub mod meta;
 mod ranges;
 mod request;
 mod space;

@@ -48,6 +48,39 @@ pub const MAX_CLUSTER_NAME: usize = 40;
 /// Servers in one cluster.
 pub const MAX_SERVERS: u32 = 256;
 
+/// Bytes of the name of an allocation, a lock or a barrier.
+pub const MAX_NAME: usize = 128;
+
+/// Notes of an allocation.
+pub const MAX_NOTES: usize = 16;
+
+/// Bytes of one note, its key and its value together.
+pub const MAX_NOTE: usize = 256;
+
+/// Sessions of the metadata at a time.
+pub const MAX_SESSIONS: usize = 1 << 16;
+
+/// How long a session may live without a sign of life, in milliseconds: the least and the most.
+pub const SESSION_TTL_MS: std::ops::RangeInclusive<u64> = 500..=3_600_000;
+
+/// How long a lease may be, in milliseconds: the least and the most.
+pub const LEASE_MS: std::ops::RangeInclusive<u64> = 1..=30 * 86_400_000;
+
+/// Leases at a time.
+pub const MAX_LEASES: usize = 1 << 20;
+
+/// Allocations at a time.
+pub const MAX_REGIONS: usize = 1 << 24;
+
+/// Locks, semaphores and barriers at a time.
+pub const MAX_LOCKS: usize = 1 << 16;
+
+/// Who waits for one lock, or holds one semaphore, or comes to one barrier.
+pub const MAX_PARTIES: u32 = 4096;
+
+/// How long a command may wait for a lock or a barrier, in milliseconds.
+pub const MAX_WAIT_MS: u64 = 86_400_000;
+
 /// As much of a sentence as [`MAX_MESSAGE`] allows.
 pub fn cut_message(message: &str) -> &str {
     &message[..message.floor_char_boundary(MAX_MESSAGE)]

@@ -72,6 +72,18 @@ statuses! {
     Internal = 20 "internal",
     /// The server's last word before it stops: no request of this connection without an answer was done.
     Stopping = 21 "stopping",
+    /// There is no such allocation, name or lock.
+    NotFound = 22 "not_found",
+    /// There is no such lease, or it has run out.
+    NoLease = 23 "no_lease",
+    /// The name is taken.
+    Exists = 24 "exists",
+    /// The session has ended or run out. Begin another one.
+    NoSession = 25 "no_session",
+    /// Somebody else holds the lock, or not all have come to the barrier.
+    Locked = 26 "locked",
+    /// A value that makes no sense: mend the request.
+    Invalid = 27 "usage",
 }
 
 impl std::fmt::Display for Status {

@@ -1,0 +1,118 @@
+//! Single nodes: what they write down, and what they refuse. Clusters are the simulator's.
+
+use mcomp_wire::Space;
+use mcomp_wire::meta::{Answer, Ask, Command};
+use uuid::Uuid;
+
+use super::*;
+
+fn settings(id: u32, n: u32) -> Settings {
+    let space = Space::new(4096, n).unwrap();
+    Settings { id, space, quarantine_ms: 0, spread: false, compaction: Compaction::default() }
+}
+
+fn node(settings: Settings, recovered: Recovered) -> Node {
+    let mut number = 0;
+    let random = Box::new(move || {
+        number += 1;
+        number
+    });
+    Node::new(settings, recovered, random).unwrap()
+}
+
+/// Does everything that is ready, and keeps what is to be kept.
+fn work(node: &mut Node, disk: &mut Recovered) -> Advanced {
+    let mut all = Advanced::default();
+    while let Some(ready) = node.ready() {
+        disk.entries.extend(ready.persist.entries);
+        disk.hard_state = ready.persist.hard_state.unwrap_or(disk.hard_state);
+        disk.joined |= ready.persist.joined;
+        let mut advanced = node.advance().unwrap();
+        all.send.extend(ready.send.into_iter().chain(advanced.send));
+        all.told.append(&mut advanced.told);
+        all.effects.append(&mut advanced.effects);
+        all.readable.append(&mut advanced.readable);
+    }
+    all
+}
+
+fn open() -> Ask {
+    let command = Command::Open { token: Uuid::from_u128(9), ttl_ms: 1000 };
+    Ask { session: Uuid::nil(), number: 0, settled: 0, command }
+}
+
+#[test]
+fn one_server_alone_answers_without_waiting_for_time() {
+    let (mut node, mut disk) = (node(settings(0, 1), Recovered::default()), Recovered::default());
+    work(&mut node, &mut disk);
+    assert!(node.leads());
+    node.submit(open());
+    node.read(7);
+    let done = work(&mut node, &mut disk);
+    assert!(matches!(done.told[0].1.as_ref().unwrap().answer, Answer::Session { .. }));
+    assert_eq!(done.readable, [7]);
+    assert!(disk.joined);
+}
+
+#[test]
+fn a_restart_comes_to_the_same_state() {
+    let (mut first, mut disk) = (node(settings(0, 1), Recovered::default()), Recovered::default());
+    work(&mut first, &mut disk);
+    first.submit(open());
+    work(&mut first, &mut disk);
+    let mut second = node(settings(0, 1), disk.clone());
+    work(&mut second, &mut disk);
+    assert_eq!(second.state().serial(), first.state().serial());
+    assert_eq!(second.state().next_due_ms(), first.state().next_due_ms());
+}
+
+#[test]
+fn a_server_without_a_log_neither_votes_nor_asks_for_votes() {
+    let (mut node, mut disk) = (node(settings(0, 3), Recovered::default()), Recovered::default());
+    for _ in 0..100 {
+        node.tick();
+    }
+    assert!(work(&mut node, &mut disk).send.is_empty());
+    node.receive(1, PeerMessage::HasLog(false));
+    for _ in 0..100 {
+        node.tick();
+    }
+    assert!(work(&mut node, &mut disk).send.is_empty(), "most are not all");
+    node.receive(2, PeerMessage::HasLog(false));
+    for _ in 0..100 {
+        node.tick();
+    }
+    let sent = work(&mut node, &mut disk).send;
+    assert!(sent.iter().any(|(_, message)| matches!(message, PeerMessage::Raft(_))), "it asks for votes: {sent:?}");
+}
+
+#[test]
+fn a_gap_in_the_log_is_refused() {
+    let entry = |index| LogEntry { index, term: 1, data: Vec::new() };
+    let recovered = Recovered { entries: vec![entry(1), entry(3)], joined: true, ..Recovered::default() };
+    let error = Node::new(settings(0, 1), recovered, Box::new(|| 0)).unwrap_err();
+    assert!(error.to_string().contains("entry 3 stands where 2 belongs"), "{error}");
+}
+
+#[test]
+fn a_message_is_from_who_sent_it_and_for_who_gets_it() {
+    let (mut node, mut disk) = (node(settings(0, 3), Recovered::default()), Recovered::default());
+    for peer in [1, 2] {
+        node.receive(peer, PeerMessage::HasLog(false));
+    }
+    for _ in 0..20 {
+        node.tick();
+    }
+    let (to, message) = work(&mut node, &mut disk).send.into_iter().find(|(to, _)| *to == 2).unwrap();
+    let bytes = message.encode();
+    assert_eq!(PeerMessage::decode(&bytes, 0, to).unwrap(), message);
+    assert!(PeerMessage::decode(&bytes, 1, to).is_err(), "in the name of another one");
+    assert!(PeerMessage::decode(&bytes, 0, 1).is_err(), "for another one");
+    for at in 0..bytes.len() {
+        // Whatever is wrong, it is an error or a message.
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0xff;
+        let _ = PeerMessage::decode(&damaged, 0, to);
+        assert!(PeerMessage::decode(&bytes[..at], 0, to).is_err());
+    }
+}

@@ -12,12 +12,15 @@ fn root() -> PathBuf {
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("config", &[]),
+    ("meta", &["wire"]),
+    ("consensus", &["wire", "meta"]),
     ("shm", &[]),
     ("net", &["wire"]),
-    ("server", &["wire", "config", "shm", "net"]),
+    ("server", &["wire", "config", "meta", "consensus", "shm", "net"]),
     ("client", &["wire", "config", "shm", "net"]),
     ("snapshot", &["wire", "config", "shm", "net", "client"]),
     ("cli", &["wire", "config", "shm", "net", "server", "client", "snapshot"]),
+    ("sim", &["wire", "meta", "consensus"]),
     ("bench", &["wire", "config", "shm", "net", "client"]),
     ("fuzz", &["wire", "config", "shm", "net", "snapshot"]),
 ];

@@ -178,13 +178,19 @@ impl Connection {
             self.shared.cuts.pass();
         }
         self.watch.enter(Phase::Write);
-        self.stream.write_all(&self.out.bytes)?;
+        self.send()?;
         self.watch.enter(Phase::Idle);
-        self.unproven_bytes = self.unproven_bytes.map(|bytes| bytes.saturating_sub(self.out.bytes.len()));
-        self.out.bytes.clear();
         if self.share.budget().is_pressed() {
             self.slim();
         }
+        Ok(())
+    }
+
+    /// Sends what has gathered, in the time of the phase that has been entered.
+    fn send(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.out.bytes)?;
+        self.unproven_bytes = self.unproven_bytes.map(|bytes| bytes.saturating_sub(self.out.bytes.len()));
+        self.out.bytes.clear();
         Ok(())
     }
 

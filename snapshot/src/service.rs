@@ -123,13 +123,15 @@ impl Peer {
     }
 
     /// Waits for a frame, in the phase that has been entered. `times_rest` gives the rest of it the time of a frame,
-    /// from its first byte; without, all of it has the time of that phase.
+    /// from its first byte, and then stops the clock; without, that phase goes on.
     fn next_frame(&mut self, times_rest: bool) -> io::Result<Received> {
         let mut timed = !times_rest;
         loop {
             match self.inbox.take() {
                 Ok(Some(frame)) if frame.header.check_request(false).is_ok() => {
-                    self.watch.enter(Phase::Idle);
+                    if times_rest {
+                        self.watch.enter(Phase::Idle);
+                    }
                     return Ok(frame);
                 }
                 Ok(None) => {}
@@ -276,10 +278,15 @@ impl Peer {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.watch.enter(Phase::Write);
-        let written = self.stream.write_all(bytes);
-        self.unproven_bytes = self.unproven_bytes.map(|received| received.saturating_sub(bytes.len()));
+        let written = self.write_in_phase(bytes);
         self.watch.enter(Phase::Idle);
         written
+    }
+
+    /// Writes in the time of the phase that has been entered.
+    fn write_in_phase(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.unproven_bytes = self.unproven_bytes.map(|received| received.saturating_sub(bytes.len()));
+        self.stream.write_all(bytes)
     }
 
     fn decode_for<T: DeserializeOwned>(&self, frame: &Received, role: Role) -> Result<T, Refusal> {

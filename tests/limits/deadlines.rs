@@ -1,5 +1,8 @@
 //! Peers that are slow, one by one and a thousand at once: each is cut off at its deadline, and counted.
 
+use mcomp_net::Endpoint;
+use mcomp_net::auth::Keyring;
+
 use super::*;
 
 /// Between two bytes of a peer that trickles, and for one look whether it was cut off.
@@ -27,6 +30,31 @@ fn a_handshake_that_trickles_is_cut_off() {
         assert!(silent.next().is_none(), "one that says nothing is closed");
         wait_until("both are counted", || rejected(&client.status(0).expect("a status"), "handshake_timeout") == 2);
     });
+}
+
+/// Where there is a secret, the handshake has two frames from each side, and one deadline for all of them: who has been
+/// asked for a proof has proved nothing yet.
+#[test]
+fn a_proof_is_not_waited_for_for_ever() {
+    let lines = "[limits]\nhandshake_timeout = \"300ms\"";
+    let cluster = Setup::new(1, "1MiB").with(lines).secret(&Keyring::random().unwrap()).start();
+    let said = control::Hello { auth: vec![5; 32], ..hello(&cluster, 0, Role::Node) };
+    let greeting = crate::raw::frame(Kind::Hello as u8, 1, 0, &control::encode(&said));
+    let prove = crate::raw::frame(Kind::Prove as u8, 2, 0, &[0; 40]);
+    for endpoint in [tcp(&cluster, 0), Endpoint::Tcp(cluster.snapshot_address(0))] {
+        let [mut silent, mut slow] = [(); 2].map(|()| {
+            let mut peer = Peer::connect(&endpoint);
+            peer.send(&greeting);
+            let asked = peer.next().expect("a challenge");
+            assert_eq!(asked.header.kind, Kind::Challenge as u8, "{asked:?}");
+            peer
+        });
+        let cut_off = is_cut_off_while_trickling(&mut slow, &prove[..prove.len() - 1]);
+        assert!(cut_off || slow.next().is_none(), "{endpoint} waits for a proof that trickles");
+        assert!(silent.next().is_none(), "{endpoint} waits for a proof that does not come");
+    }
+    let client = cluster.client();
+    wait_until("both are counted", || rejected(&client.status(0).expect("a status"), "handshake_timeout") == 2);
 }
 
 #[test]

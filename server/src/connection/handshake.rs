@@ -69,7 +69,8 @@ impl Connection {
         self.out.make_room(body.len());
         self.out.bytes.extend_from_slice(&header.emit());
         self.out.bytes.extend_from_slice(&body);
-        self.flush()?;
+        // Not as an answer, which would stop the clock: the deadline of the handshake is for all of it.
+        self.send()?;
 
         let frame = self.first_frame()?;
         let prove: Result<Prove, Refusal> = match frame.kind() {

@@ -58,7 +58,8 @@ impl Peer {
         let (kind, request_id, flags) = (Kind::Challenge as u8, frame.header.request_id, flags::ANSWER);
         let header = Header { kind, request_id, flags, ..Header::default() }.for_body(&body, false);
         challenged.sent(&header, &body);
-        self.write(&[&header.emit(), &body[..]].concat())?;
+        // The deadline of the handshake is for all of it.
+        self.write_in_phase(&[&header.emit(), &body[..]].concat())?;
         let frame = self.next_frame(false)?;
         if frame.kind() != Some(Kind::Prove) {
             return Err(Refusal::new(Status::Malformed, "a proof was due").into());

@@ -6,7 +6,8 @@
 
 use std::io;
 
-use rustix::net::sockopt::socket_peercred;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerCredentials;
 use rustix::process::geteuid;
 
 use crate::Stream;
@@ -14,7 +15,8 @@ use crate::Stream;
 /// A process as the kernel names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerProcess {
-    /// Its process id, 0 when it has none here.
+    /// Its process id; 0 when it has none here, because it runs in another namespace of processes, as containers that
+    /// share a network do.
     pub pid: u32,
     /// Its effective user.
     pub user: u32,
@@ -24,8 +26,8 @@ impl PeerProcess {
     /// The process that connected, or that began to listen. TCP does not know it.
     pub fn of(stream: &Stream) -> io::Result<PeerProcess> {
         let Stream::Unix(socket) = stream else { return Err(io::ErrorKind::Unsupported.into()) };
-        let found = socket_peercred(socket)?;
-        Ok(PeerProcess { pid: found.pid.as_raw_nonzero().get().cast_unsigned(), user: found.uid.as_raw() })
+        let found = getsockopt(socket, PeerCredentials)?;
+        Ok(PeerProcess { pid: found.pid().cast_unsigned(), user: found.uid() })
     }
 
     /// Whether it runs as the user of this process.

@@ -11,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::socket_peercred;
 use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::Origin;
+use crate::{Origin, PeerProcess};
 
 /// Where a socket leads or listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -159,7 +158,7 @@ impl Stream {
     pub fn origin(&self) -> io::Result<Origin> {
         match self {
             Stream::Tcp(socket) => Ok(Origin::address(socket.peer_addr()?.ip())),
-            Stream::Unix(socket) => Ok(Origin::User(socket_peercred(socket)?.uid.as_raw())),
+            Stream::Unix(_) => Ok(Origin::User(PeerProcess::of(self)?.user)),
         }
     }
 

@@ -1,8 +1,10 @@
 //! The caps on connections: in all, for one address, and as many as there can be open files.
 
 use std::net::Ipv4Addr;
+use std::process::{Child, Command, Stdio};
 
 use super::*;
+use crate::harness::{lines_of, under};
 use crate::raw::unix;
 
 #[test]
@@ -127,6 +129,36 @@ fn one_address_leaves_places_for_the_others() {
         late.is_some()
     });
     works(late.as_mut().expect("admitted"), 0, 99);
+}
+
+/// A process in a namespace of processes, which ends with the test.
+struct Contained(Child);
+
+impl Drop for Contained {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server in a container that shares the network of its machine: the kernel tells it the user of a peer from outside,
+/// and no process.
+#[test]
+fn a_peer_whose_process_has_no_number_here_is_served() {
+    let end_with_us = ["setpriv", "--pdeathsig", "KILL", "unshare", "--kill-child"];
+    let ways = ["-pf", "-Urpf"].map(|way| [&end_with_us[..], &[way]].concat());
+    let can = |way: &&Vec<&str>| under(way, Command::new("true")).status().is_ok_and(|status| status.success());
+    let Some(way) = ways.iter().find(can) else {
+        eprintln!("no namespaces of processes on this machine: nothing to look at");
+        return;
+    };
+    let cluster = Setup::new(1, "1MiB").prepare();
+    let mut server = under(way, cluster.command(&["server", "--id", "0"]));
+    let mut server = Contained(server.stdout(Stdio::piped()).spawn().expect("mcomp starts"));
+    let ready = lines_of(server.0.stdout.take().expect("piped")).recv().expect("a line");
+    assert!(ready.contains("ready"), "{ready}");
+    let mut peer = Peer::greeted(&unix(&cluster, 0), &hello(&cluster, 0, Role::Client));
+    works(&mut peer, 0, 7);
 }
 
 #[test]

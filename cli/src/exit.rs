@@ -231,7 +231,7 @@ fn of_start(error: &StartError) -> (Exit, &'static str) {
 fn of_shm(error: &ShmError) -> (Exit, &'static str) {
     match error {
         ShmError::Full { .. } => (Exit::FULL, "full"),
-        ShmError::Busy { .. } => (Exit::TRY_AGAIN, "busy"),
+        ShmError::Busy { .. } | ShmError::Unfinished { .. } => (Exit::TRY_AGAIN, "busy"),
         ShmError::Foreign { .. } => (Exit::NOT_PERMITTED, "denied"),
         ShmError::Layout { .. } => (Exit::VERSION, "version"),
         ShmError::Mismatch { .. } | ShmError::Spec(_) => (Exit::CONFIG, "config"),
@@ -276,6 +276,8 @@ mod tests {
         let path = std::path::PathBuf::from("/dev/shm/mcomp.demo.0");
         let busy = ShmError::Busy { path: path.clone(), pid: 7 };
         assert_eq!(verdict(StartError::Segment(busy)), (75, "busy", "fail"));
+        let unfinished = ShmError::Unfinished { path: path.clone() };
+        assert_eq!(verdict(StartError::Segment(unfinished)), (75, "busy", "fail"));
         let layout = ShmError::Layout { path: path.clone(), found: 1, ours: 2 };
         assert_eq!(verdict(StartError::Segment(layout)), (76, "version", "fail"));
         let too_small = StartError::FileSize { needed_bytes: 2 << 20, limit_bytes: 1 << 20 };

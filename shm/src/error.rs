@@ -48,7 +48,7 @@ pub enum ShmError {
     Busy {
         /// The segment's file.
         path: PathBuf,
-        /// Process id in the header; 0 when the server has not written it yet.
+        /// Process id in the header.
         pid: u32,
     },
 

@@ -38,7 +38,8 @@ impl Segment {
     ///
     /// # Errors
     /// [`ShmError::Spec`], [`ShmError::Full`], [`ShmError::Layout`] and [`ShmError::Mismatch`] are for the operator;
-    /// [`ShmError::Busy`] names the server that has it, and says that this one could serve it.
+    /// [`ShmError::Busy`] names the server that has it, and says that this one could serve it;
+    /// [`ShmError::Unfinished`] passes when the server that makes it is done.
     pub fn open(spec: &Spec) -> Result<(Segment, Opened), ShmError> {
         spec.check()?;
         let give_up = Instant::now() + LOCK_PATIENCE;
@@ -81,6 +82,10 @@ fn open_existing(spec: &Spec, object: Object, give_up: Instant) -> Result<Option
 /// first, so that nobody asks a server to stop for a successor that cannot be one.
 fn held(spec: &Spec, object: Object) -> Result<ShmError, ShmError> {
     let image = Image::of(&object)?;
+    if image.is_unfinished() {
+        // Whoever makes it has not said who it is.
+        return Ok(ShmError::Unfinished { path: object.path });
+    }
     if !is_leftover(&image, &object)? {
         image.verify_for(spec, &object)?;
     }

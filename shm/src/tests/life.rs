@@ -299,6 +299,18 @@ fn a_creation_that_was_cut_short_is_made_anew() {
     assert_eq!(scratch.reopen(1).1, Opened::Created);
 }
 
+/// Another server is still allocating it, which takes a while at a large k. It has not said which process it is, so
+/// nobody may be told to stop it: `kill 0` would stop whoever types it.
+#[test]
+fn a_segment_that_is_being_made_has_no_process_to_stop() {
+    let scratch = Scratch::new();
+    let segment = scratch.segment(1);
+    file(&scratch).write_all_at(&[0; 8], 0).unwrap();
+    let error = Segment::open(&scratch.spec(1)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, ShmError::Unfinished { .. }), "{error}");
+    drop(segment);
+}
+
 #[test]
 fn a_purge_removes_what_is_free_and_tells_who_maps_it() {
     let scratch = Scratch::new();

@@ -410,6 +410,14 @@ fn snapshots_are_made_among_those_who_have_the_key() {
     let endpoint = Endpoint::Tcp(cluster.snapshot_address(0));
     let answer = Peer::try_greeted(&endpoint, &hello(&cluster, 0, Role::Admin)).expect_err("no key");
     assert_eq!(answer.expect("a refusal").status(), Status::Denied);
+    let mut guess = Attacker::connect(&endpoint);
+    let said = Hello { auth: vec![1; 32], ..hello(&cluster, 0, Role::Admin) };
+    guess.send(&raw::frame(Kind::Hello as u8, 1, 0, &control::encode(&said)));
+    guess.frame().expect("a challenge");
+    guess.send(&raw::frame(Kind::Prove as u8, 2, 0, &[0; 40]));
+    let (header, _) = guess.frame().expect("a refusal");
+    let (kind, id, status) = (Kind::Prove as u8, 2, Status::Denied as u16);
+    assert_eq!((header.kind, header.request_id, header.status), (kind, id, status), "of the frame with the proof");
 
     keyring.only(&[Role::Client]).unwrap().store(&cluster.secret_path(), "", true).unwrap();
     let error = mcomp_snapshot::create(&config, false, &mut |_| {}).expect_err("a client's key is not an admin's");

@@ -16,39 +16,47 @@ impl Peer {
     /// Shakes hands. A refusal is told, and ends the connection.
     pub(super) fn shake_hands(&mut self) -> io::Result<()> {
         let hello = self.next_frame(false)?;
-        match self.greet(&hello) {
+        let mut last = hello.header;
+        match self.greet(&hello, &mut last) {
             Ok(()) => Ok(()),
             Err(Failed::Socket(error)) => Err(error),
             Err(Failed::Refused(refusal)) => {
-                self.refuse(hello.header, &refusal)?;
+                self.refuse(last, &refusal)?;
                 self.stream.linger();
                 Err(io::Error::other(refusal.message))
             }
         }
     }
 
-    fn greet(&mut self, frame: &Received) -> Result<(), Failed> {
+    /// Lets the peer in. `last` becomes the frame that is answered in the end.
+    fn greet(&mut self, frame: &Received, last: &mut Header) -> Result<(), Failed> {
         if frame.kind() != Some(Kind::Hello) {
             return Err(Refusal::new(Status::Malformed, "the first frame is not a handshake").into());
         }
         let hello: Hello = self.decode(frame)?;
         let service = Arc::clone(&self.service);
-        let last = match &service.keyring {
-            Some(keyring) => self.ask_for_proof(keyring, frame, &hello)?,
-            None if hello.auth.is_empty() => frame.header,
+        match &service.keyring {
+            Some(keyring) => self.ask_for_proof(keyring, frame, &hello, last)?,
+            None if hello.auth.is_empty() => {}
             None => {
                 let message = "this process has no secret, and the one who asks has: set security.secret_file here too";
                 return Err(Refusal::new(Status::Denied, message).into());
             }
-        };
+        }
         self.check(&hello)?;
         self.role = hello.role;
         let kind = Kind::from_wire(last.kind).unwrap_or(Kind::Hello);
-        Ok(self.answer(last, kind, 0, &welcome(service.id))?)
+        Ok(self.answer(*last, kind, 0, &welcome(service.id))?)
     }
 
     /// Lets the peer prove that it knows a key of its role. From then on all frames are sealed.
-    fn ask_for_proof(&mut self, keyring: &Keyring, frame: &Received, hello: &Hello) -> Result<Header, Failed> {
+    fn ask_for_proof(
+        &mut self,
+        keyring: &Keyring,
+        frame: &Received,
+        hello: &Hello,
+        last: &mut Header,
+    ) -> Result<(), Failed> {
         let denied = |message: &str| Failed::from(Refusal::new(Status::Denied, message));
         let challenged = Challenged::new(keyring, &frame.header, self.inbox.body(frame), hello)?;
         let Some((mut challenged, challenge)) = challenged else {
@@ -61,6 +69,7 @@ impl Peer {
         // The deadline of the handshake is for all of it.
         self.write_in_phase(&[&header.emit(), &body[..]].concat())?;
         let frame = self.next_frame(false)?;
+        *last = frame.header;
         if frame.kind() != Some(Kind::Prove) {
             return Err(Refusal::new(Status::Malformed, "a proof was due").into());
         }
@@ -69,7 +78,7 @@ impl Peer {
         self.inbox.set_opener(opener);
         self.finish.sealer = Some(sealer);
         self.unproven_bytes = None;
-        Ok(frame.header)
+        Ok(())
     }
 
     fn check(&self, hello: &Hello) -> Result<(), Refusal> {

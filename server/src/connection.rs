@@ -256,8 +256,12 @@ impl Connection {
         }
     }
 
-    /// Says that the server stops, behind the last answer: the client knows then that nothing else was done.
+    /// Says that the server stops, behind the last answer: the client knows then that nothing else was done. Who still
+    /// owes a proof has asked for nothing, and may have said less than the word is long.
     fn part(&mut self) {
+        if self.unproven_bytes.is_some() {
+            return;
+        }
         self.out.make_room(limits::MAX_MESSAGE + SEAL_LEN);
         let last_word = "this server is stopping: no request without an answer was done";
         let (most, nobody) = (self.sentence_room(), Header { kind: Kind::Error as u8, ..Header::default() });

@@ -72,7 +72,13 @@ impl Connection {
         // Not as an answer, which would stop the clock: the deadline of the handshake is for all of it.
         self.send()?;
 
-        let frame = self.first_frame()?;
+        let frame = self.first_frame().inspect_err(|end| {
+            // Whoever knows none of the keys that were named leaves.
+            if matches!(end, End::Peer) {
+                self.shared.counters.reject(Cause::NoProof);
+            }
+        });
+        let frame = frame?;
         let prove: Result<Prove, Refusal> = match frame.kind() {
             Some(Kind::Prove) => control::decode(self.inbox.body(&frame)),
             _ => Err(Refusal::new(Status::Malformed, "a proof was due")),

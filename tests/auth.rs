@@ -152,6 +152,7 @@ fn who_has_the_key_is_served_and_nobody_else() {
         let no_key = Client::with_options(Options { unix, ..options(|options| options.secret_file = None) }).unwrap();
         let error = no_key.read_vec(0, 6).unwrap_err();
         assert_eq!((error.kind(), error.exit_code()), ("denied", 77), "{error}");
+        assert!(error.to_string().contains("set security.secret_file"), "no way out: {error}");
     }
     let without = refused(&cluster, "no_proof");
     assert!(without >= 2, "{without}");

@@ -154,21 +154,26 @@ impl Connection {
 
     fn shake_hands(&mut self, hello: &Hello, keyring: Option<&Keyring>) -> Result<Welcome, CallError> {
         match keyring {
-            None => self.call(Kind::Hello, hello),
+            // A server that wants a proof may say no more about it than it was told itself.
+            None => self.call(Kind::Hello, hello).map_err(|error| match error {
+                CallError::Refused { status: Status::Denied, .. } => denied(
+                    "it wants a proof of a key, and this side has no secret: set security.secret_file to the cluster's",
+                ),
+                error => error,
+            }),
             Some(keyring) => self.prove(hello.clone(), keyring),
         }
     }
 
     /// The handshake with a key.
     fn prove(&mut self, mut hello: Hello, keyring: &Keyring) -> Result<Welcome, CallError> {
-        let denied = |message: String| CallError::Refused { status: Status::Denied, message };
         let mut prover = Prover::new(keyring, &mut hello)?;
         let body = control::encode(&hello);
         let id = self.start(Kind::Hello, &body)?;
         prover.sent(&self.header(Kind::Hello, id).for_body(&body, false), &body);
         let (header, answer) = self.next_answer()?;
         if header.kind != Kind::Challenge as u8 {
-            return Err(denied("it asks for no secret, and this side has one: it may be another server".into()));
+            return Err(denied("it asks for no secret, and this side has one: it may be another server"));
         }
         let challenge: Challenge = control::decode(answer)?;
         let Some((prove, sealer, opener)) = prover.prove(&header, answer, &challenge) else {
@@ -436,6 +441,10 @@ fn write_all(stream: &mut Stream, mut parts: &mut [IoSlice<'_>]) -> io::Result<(
         }
     }
     Ok(())
+}
+
+fn denied(message: impl Into<String>) -> CallError {
+    CallError::Refused { status: Status::Denied, message: message.into() }
 }
 
 fn closed() -> CallError {

@@ -142,4 +142,11 @@ fn nothing_listens_in_the_open_without_a_secret() {
         assert!(said.contains("192.0.2.1:") && said.contains("mcomp secret create"), "{said}");
     }
     assert!(!Path::new(&format!("/dev/shm/mcomp.{}.0", cluster.name)).exists());
+    // The file is valid, and who checks it is told before anything is started.
+    let check = || cluster.exits(0, &["config", "check"]);
+    let said = String::from_utf8_lossy(&check().stderr).into_owned();
+    assert!(said.contains("server.0.address = 192.0.2.1:") && said.contains("mcomp secret create"), "{said}");
+    let text = std::fs::read_to_string(cluster.config_path()).unwrap();
+    std::fs::write(cluster.config_path(), text + "[security]\nsecret_file = \"mcomp.secret\"\n").unwrap();
+    assert!(check().stderr.is_empty(), "{:?}", check());
 }

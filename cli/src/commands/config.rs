@@ -1,8 +1,11 @@
 //! `mcomp config check` and `mcomp config show`.
 
+use std::path::Path;
+
 use mcomp_config::{Config, Value, format_size};
 use serde_json::{Map, json};
 
+use super::exposed::{EDIT, exposed};
 use crate::exit::Exit;
 use crate::flags::{ConfigArgs, ConfigCommand};
 use crate::globals::Globals;
@@ -16,7 +19,23 @@ pub(crate) fn run(globals: &Globals, args: &ConfigArgs) -> anyhow::Result<Exit> 
         (ConfigCommand::Show, true) => output::json(&shown_json(&config))?,
         (ConfigCommand::Show, false) => output::line(shown_text(&config))?,
     }
+    if matches!(args.command, ConfigCommand::Check)
+        && let Some(warning) = warning(&exposed(&config), config.path())
+    {
+        globals.note(warning);
+    }
     Ok(Exit::DONE)
+}
+
+/// The file is valid; that processes do not start with it is their own refusal, which may come on another machine.
+fn warning(exposed: &[String], path: &Path) -> Option<String> {
+    let (first, rest) = exposed.split_first()?;
+    let more = if rest.is_empty() { String::new() } else { format!(" (and {} more)", rest.len()) };
+    Some(format!(
+        "WARNING: {first}{more} can be reached from other machines, and there is no secret: servers and snapshot \
+         processes refuse to start there. Make one with `mcomp secret create`, and write {EDIT} of {}",
+        path.display()
+    ))
 }
 
 fn checked_text(config: &Config) -> String {
@@ -62,7 +81,6 @@ fn shown_json(config: &Config) -> Map<String, serde_json::Value> {
 mod tests {
     use super::*;
     use mcomp_config::Overrides;
-    use std::path::Path;
 
     fn config() -> Config {
         let text = "cluster = { name = 'demo', k = '64MiB', n = 1 }\n[[server]]\naddress = '127.0.0.1:7401'\n";
@@ -73,6 +91,18 @@ mod tests {
     #[test]
     fn check_does_the_sum() {
         assert_eq!(checked_text(&config()), "mcomp.cfg is valid: 1 server x 64 MiB = 64 MiB");
+    }
+
+    #[test]
+    fn the_warning_names_an_address_and_the_way_out() {
+        let path = Path::new("mcomp.cfg");
+        assert_eq!(warning(&[], path), None);
+        let text = warning(&["server.0.address = 192.0.2.1:1".into(), "server.1.address = 192.0.2.2:1".into()], path);
+        let text = text.unwrap();
+        for part in ["server.0.address = 192.0.2.1:1 (and 1 more)", "mcomp secret create", "in [security] of mcomp.cfg"]
+        {
+            assert!(text.contains(part), "{part:?} in {text}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod compare;
 pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod doctor;
+mod exposed;
 mod interrupted;
 mod process;
 pub(crate) mod purge;

@@ -9,6 +9,9 @@ mod memory;
 /// Addresses, limits and logs.
 mod processes;
 
+/// The secret, and processes that have another.
+mod secret;
+
 /// The folder of the snapshots and what lies in it.
 mod snapshots;
 
@@ -135,6 +138,7 @@ fn the_names_in_json_are_a_contract() {
     let golden = [
         "config",
         "servers",
+        "secret",
         "shm",
         "memory",
         "segment",

@@ -22,6 +22,7 @@ mod removal;
 mod report;
 mod room;
 mod scene;
+mod secret;
 mod segments;
 mod sockets;
 mod threads;
@@ -37,8 +38,9 @@ use report::Report;
 use scene::Scene;
 
 /// All checks, in the order in which a person would mend what they find.
-const CHECKS: [fn(&Scene) -> Vec<Finding>; 11] = [
+const CHECKS: [fn(&Scene) -> Vec<Finding>; 12] = [
     cluster::check,
+    secret::check,
     room::check,
     segments::check,
     removal::check,
@@ -104,6 +106,20 @@ mod tests {
         }
         assert_eq!(levels(&findings, "reach"), [Level::Warn; 4], "two servers and two snapshot processes are silent");
         assert!(findings.iter().all(|finding| finding.level != Level::Fail), "{findings:?}");
+    }
+
+    /// RFC 5737 keeps 192.0.2.0/24 for documentation; nothing is sent there.
+    #[test]
+    fn an_open_address_without_a_secret_is_a_failure() {
+        let parse = |text: &str| Config::parse(text, Path::new("mcomp.cfg"), &Overrides::default()).unwrap();
+        let mut scene = Scene::look(parse(CONFIG), None, false, |_| false).unwrap();
+        assert!(secret::check(&scene).iter().all(|finding| finding.level == Level::Ok));
+        scene.config = parse(&CONFIG.replace("127.0.0.2:2", "192.0.2.1:2"));
+        let findings = secret::check(&scene);
+        assert_eq!((findings.len(), findings[0].level), (1, Level::Fail));
+        assert!(findings[0].what.contains("server.1.snapshot = 192.0.2.1:2"), "{findings:?}");
+        let fix = findings[0].fix.as_deref().unwrap();
+        assert!(fix.starts_with("mcomp secret create --config mcomp.cfg;"), "{fix}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::thread;
 
 use mcomp_client::{Cluster, ServerStatus};
-use mcomp_config::{Config, format_size};
+use mcomp_config::{Config, Endpoint, format_size};
 use mcomp_snapshot::{SnapshotError, snapshotter_status};
 use mcomp_wire::control::SnapshotterStatus;
 use serde::Serialize;
@@ -60,6 +60,17 @@ pub(super) struct Silence {
     pub(super) error: String,
 }
 
+impl Silence {
+    /// The word for a process that was not asked: the configuration is wrong.
+    pub(super) const UNASKED: &str = "config";
+}
+
+impl<S> Process<S> {
+    fn silent(id: u32, address: &Endpoint, silence: Silence) -> Process<S> {
+        Process { id, address: address.to_string(), said: Err(silence) }
+    }
+}
+
 impl ClusterStatus {
     /// Asks every process, all at once.
     pub(crate) fn ask(config: &Config, cluster: &Cluster) -> ClusterStatus {
@@ -81,6 +92,21 @@ impl ClusterStatus {
             replicas: config.replicas(),
             servers: (0..).zip(addresses.zip(servers)).map(server).collect(),
             snapshotters,
+        }
+    }
+
+    /// That of a cluster where nobody can be asked, because of what is wrong with the configuration.
+    pub(super) fn unasked(config: &Config, why: &str) -> ClusterStatus {
+        let silence = || Silence { kind: Silence::UNASKED, error: why.to_owned() };
+        let servers = (0..).zip(config.servers());
+        let snapshotters = servers.clone().filter_map(|(id, server)| Some((id, server.snapshot.as_ref()?)));
+        ClusterStatus {
+            cluster: config.name().to_owned(),
+            k: config.k(),
+            n: config.n(),
+            replicas: config.replicas(),
+            snapshotters: snapshotters.map(|(id, address)| Process::silent(id, address, silence())).collect(),
+            servers: servers.map(|(id, server)| Process::silent(id, &server.address, silence())).collect(),
         }
     }
 
@@ -121,7 +147,7 @@ fn ask_snapshotters(config: &Config) -> Vec<Process<SnapshotterStatus>> {
     let named = (0..).zip(config.servers()).filter_map(|(id, server)| Some((id, server.snapshot.as_ref()?)));
     let silence = |error: SnapshotError| Silence { kind: error.kind(), error: error.to_string() };
     thread::scope(|scope| {
-        let ask = |(id, address): (u32, &mcomp_config::Endpoint)| {
+        let ask = |(id, address): (u32, &Endpoint)| {
             let asked = scope.spawn(move || snapshotter_status(config, id));
             (id, address.to_string(), asked)
         };

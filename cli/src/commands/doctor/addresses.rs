@@ -41,6 +41,8 @@ struct Process<'a> {
     holder: Option<u32>,
     /// Whether it is missed while it does not run: snapshots are scheduled, and its server runs.
     is_missed: bool,
+    /// Whether the configuration names a secret.
+    has_secret: bool,
     /// The flags that find the configuration.
     flags: &'a str,
 }
@@ -49,7 +51,8 @@ impl<'a> Process<'a> {
     fn server(scene: &'a Scene, local: &'a Local) -> Process<'a> {
         let said = scene.status.servers[local.id as usize].said.as_ref().map(|said| said.pid);
         let (endpoint, holder, flags) = (&local.entry.address, local.holder(), &scene.flags);
-        Process { role: Role::Server(local.id), endpoint, said, holder, is_missed: false, flags }
+        let has_secret = scene.config.secret_file().is_some();
+        Process { role: Role::Server(local.id), endpoint, said, holder, is_missed: false, has_secret, flags }
     }
 
     fn snapshotter(scene: &'a Scene, local: &'a Local) -> Option<Process<'a>> {
@@ -57,7 +60,8 @@ impl<'a> Process<'a> {
         let said = process.said.as_ref().map(|said| said.pid);
         let (endpoint, flags) = (local.entry.snapshot.as_ref()?, &scene.flags);
         let is_missed = scene.is_scheduled() && local.server_pid.is_some();
-        Some(Process { role: Role::Snapshotter(local.id), endpoint, said, holder: None, is_missed, flags })
+        let has_secret = scene.config.secret_file().is_some();
+        Some(Process { role: Role::Snapshotter(local.id), endpoint, said, holder: None, is_missed, has_secret, flags })
     }
 
     fn judge(&self) -> Finding {
@@ -88,6 +92,15 @@ impl<'a> Process<'a> {
     fn key(&self) -> String {
         let key = if self.role.is_server() { "address" } else { "snapshot" };
         format!("{key} of [[server]] {} in mcomp.cfg", self.role.id())
+    }
+
+    /// How this file comes to the secret of a process that runs.
+    fn share_secret(&self) -> String {
+        let (role, flags) = (self.role, self.flags);
+        match self.has_secret {
+            true => format!("mcomp secret show {flags}; then compare it with the secret that {role} was started with"),
+            false => format!("secret_file = \"...\" in [security] of mcomp.cfg, as it was when {role} was started"),
+        }
     }
 
     fn start(&self) -> String {
@@ -122,6 +135,15 @@ impl<'a> Process<'a> {
             _ if silence.kind == "busy" => {
                 let fix = format!("mcomp status {}; or raise max_connections in [limits] there", self.flags);
                 Finding::warn(ADDRESS, address, format!("{role} runs there and turns clients away: {error}"), fix)
+            }
+            _ if silence.kind == Silence::UNASKED => {
+                let what = format!("it is taken, and whether by {role} cannot be asked without the secret");
+                Finding::skipped(ADDRESS, address, what)
+            }
+            // It runs as well as ever, with another secret than that of this file, or with one where the file has none.
+            _ if silence.kind == "denied" => {
+                let what = format!("who runs there does not take the secret of this file, if it has one: {error}");
+                Finding::fail(ADDRESS, address, what, self.share_secret())
             }
             Some(Holder { pid, .. }) if self.holder == Some(*pid) => {
                 let what = format!("{role} (process {pid}) holds it and does not answer: {error}");
@@ -184,7 +206,7 @@ mod tests {
 
     fn process<'a>(role: Role, endpoint: &'a Endpoint, silence: &'a Silence) -> Process<'a> {
         let (said, flags) = (Err(silence), "--config mcomp.cfg");
-        Process { role, endpoint, said, holder: None, is_missed: false, flags }
+        Process { role, endpoint, said, holder: None, is_missed: false, has_secret: false, flags }
     }
 
     fn refused(error: Errno) -> Finding {

@@ -20,6 +20,9 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     if far.is_empty() {
         return vec![Finding::skipped(REACH, SUBJECT, "every server of the file is on this one")];
     }
+    if scene.secret.is_err() {
+        return vec![Finding::skipped(REACH, SUBJECT, "nobody can be asked without the secret")];
+    }
     let silent =
         far.iter().filter_map(|(role, id, address, said)| Some((format!("{role} {id} ({address})"), (*said)?)));
     let findings: Vec<Finding> = silent.map(|(who, silence)| judge(&scene.flags, &who, silence)).collect();

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use mcomp_client::Cluster;
 use mcomp_config::{Config, ServerEntry};
+use mcomp_net::auth::{Keyring, SecretError};
 use mcomp_shm::{Found, Listed, ShmError, Sizes, Spec, list, look};
 use mcomp_snapshot::file::{Entry, FileError, Folder};
 
@@ -18,6 +19,8 @@ pub(super) struct Scene {
     pub(super) config: Config,
     /// The servers of the configuration that are on this machine, by id.
     pub(super) locals: Vec<Local>,
+    /// The secret that the configuration names, or why it cannot be had.
+    pub(super) secret: Result<Option<Keyring>, SecretError>,
     /// What every process of the cluster says.
     pub(super) status: ClusterStatus,
     /// The cluster's segments on this machine, or why they cannot be listed.
@@ -71,7 +74,12 @@ impl Scene {
         verbose: bool,
         is_local: impl Fn(IpAddr) -> bool,
     ) -> anyhow::Result<Scene> {
-        let status = ClusterStatus::ask(&config, &Cluster::connect(&config)?);
+        let secret = config.secret_file().map(Keyring::load).transpose();
+        let status = match &secret {
+            Ok(_) => ClusterStatus::ask(&config, &Cluster::connect(&config)?),
+            // Nobody answers who does not prove a key, so nobody is asked.
+            Err(error) => ClusterStatus::unasked(&config, &error.to_string()),
+        };
         let segments = list(config.name()).map_err(|error| error.to_string());
         let mut locals = Vec::new();
         for id in config.server_ids_local(is_local) {
@@ -94,7 +102,7 @@ impl Scene {
         });
         let data = data.map_or(String::new(), |data| format!(" --data {}", quoted(data)));
         let flags = format!("--config {}{data}", quoted(config.path()));
-        Ok(Scene { config, locals, status, segments, snapshots, flags, verbose })
+        Ok(Scene { config, locals, secret, status, segments, snapshots, flags, verbose })
     }
 
     /// The server of this id, if it belongs to this machine.

@@ -116,8 +116,9 @@ impl Keyring {
         };
         let key = key.filter(|_| rest.is_none()).and_then(Key::parse);
         let key = key.ok_or_else(|| format!("{role} is followed by one key of 64 hexadecimal digits"))?;
-        if self.of(role).any(|known| *known == key) {
-            return Err(format!("this key of {role} stands here twice"));
+        // Whoever has a key of one role must not have that of another with it.
+        if self.keys.iter().any(|(_, known)| *known == key) {
+            return Err(format!("this key of {role} stands here twice: each role has keys of its own"));
         }
         if self.of(role).count() == MOST_KEYS {
             return Err(format!("{role} has more than {MOST_KEYS} keys: drop the oldest with `mcomp secret retire`"));
@@ -200,6 +201,7 @@ mod tests {
             (format!("client {ONE} {TWO}\n"), 1),
             (format!("root {ONE}\n"), 1),
             (format!("client {ONE}\nclient {ONE}\n"), 2),
+            (format!("client {ONE}\nadmin {ONE}\n"), 2),
             (format!("node {ONE}\nnode {TWO}\nnode {}\n", ONE.replace('1', "3")), 3),
             ("client\n".into(), 1),
             (format!("client {}\n", ONE.replace('1', "g")), 1),

@@ -14,7 +14,7 @@ const TOMORROW: &str = "22222222222222222222222222222222222222222222222222222222
 
 fn keys(nodes: &[&str]) -> FileKeys {
     let lines: String = nodes.iter().map(|key| format!("node {key}\n")).collect();
-    FileKeys::of(&Keyring::parse(&format!("client {TODAY}\n{lines}")).unwrap())
+    FileKeys::of(&Keyring::parse(&format!("client {}\n{lines}", "f".repeat(64))).unwrap())
 }
 
 /// Writes signed chunks that are given as address and memory.

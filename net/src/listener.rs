@@ -32,6 +32,14 @@ impl Listener {
         }
     }
 
+    /// Whether other machines can reach it. One whose address cannot be told is taken for open.
+    pub fn is_open_to_others(&self) -> bool {
+        match self {
+            Listener::Tcp(socket) => !socket.local_addr().is_ok_and(|address| address.ip().is_loopback()),
+            Listener::Unix(_) => false,
+        }
+    }
+
     /// Waits for the next connection.
     pub fn accept(&self) -> io::Result<Stream> {
         match self {
@@ -84,4 +92,17 @@ fn bind_one(address: SocketAddr) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_loopback_and_unix_sockets_are_closed_to_others() {
+        let is_open = |endpoint: Endpoint| Listener::bind(&endpoint).unwrap().is_open_to_others();
+        assert!(is_open(Endpoint::Tcp("0.0.0.0:0".into())));
+        assert!(!is_open(Endpoint::Tcp("127.0.0.1:0".into())));
+        assert!(!is_open(Endpoint::Unix(format!("mcomp-net-open.{}", std::process::id()))));
+    }
 }

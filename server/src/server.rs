@@ -202,7 +202,7 @@ impl Server {
         let segment = Arc::new(segment);
         let endpoints = [Endpoint::Unix(unix_name(config.name(), id, &address)), Endpoint::Tcp(address)];
         let is_new = matches!(opened, Opened::Created);
-        let served = listen(id, &endpoints).and_then(|listeners| {
+        let served = listen(id, &endpoints, keyring.is_some()).and_then(|listeners| {
             let shared = Arc::new(Shared::new(config, options, Arc::clone(&segment), oplog, keyring)?);
             let mut server = Server { shared, listeners, threads: Vec::new(), opened };
             // If it fails, the threads that have begun end with the server.
@@ -397,10 +397,16 @@ fn open_log(path: &std::path::Path) -> Result<OpLog, StartError> {
     OpLog::open(path).map_err(|source| StartError::OpLog { path: path.to_owned(), source })
 }
 
-fn listen(id: u32, endpoints: &[Endpoint]) -> Result<Vec<Arc<Listener>>, StartError> {
+/// Listens. Without a secret that is for loopback addresses, also if a name stands for another one by now than a moment
+/// ago.
+fn listen(id: u32, endpoints: &[Endpoint], has_secret: bool) -> Result<Vec<Arc<Listener>>, StartError> {
     let bind = |endpoint: &Endpoint| {
         let listener = Listener::bind(endpoint);
-        listener.map(Arc::new).map_err(|source| StartError::Listen { id, endpoint: endpoint.clone(), source })
+        let listener = listener.map_err(|source| StartError::Listen { id, endpoint: endpoint.clone(), source })?;
+        match has_secret || !listener.is_open_to_others() {
+            true => Ok(Arc::new(listener)),
+            false => Err(StartError::Exposed { id, address: endpoint.to_string() }),
+        }
     };
     endpoints.iter().map(bind).collect()
 }
@@ -413,6 +419,14 @@ pub(crate) fn spawn(name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<Jo
 mod tests {
     use super::*;
     use crate::fixture::config;
+
+    /// The name of the address stood for nothing when it was looked at, and for an open address when it was bound.
+    #[test]
+    fn an_open_socket_is_refused_whatever_its_name_has_said() {
+        let open = [Endpoint::Tcp("0.0.0.0:0".into())];
+        assert!(matches!(listen(0, &open, false), Err(StartError::Exposed { .. })));
+        listen(0, &open, true).expect("there is a secret");
+    }
 
     /// The machine has no thread left when the last one is started.
     #[test]

@@ -50,9 +50,13 @@ impl Snapshotter {
         if keyring.is_none() && is_open_to_others(&address) {
             return Err(SnapshotError::exposed(id, &address));
         }
-        let listener = Listener::bind(&Endpoint::Tcp(address.clone()))
-            .map(Arc::new)
-            .map_err(|source| SnapshotError::Listen { id, address, source })?;
+        let listener = Listener::bind(&Endpoint::Tcp(address.clone()));
+        let listener = listener.map_err(|source| SnapshotError::Listen { id, address: address.clone(), source })?;
+        // A name may stand for another address by now than a moment ago.
+        if keyring.is_none() && listener.is_open_to_others() {
+            return Err(SnapshotError::exposed(id, &address));
+        }
+        let listener = Arc::new(listener);
         let limits = config.limits();
         let watchdog_limits = WatchdogLimits {
             handshake: limits.handshake_timeout,

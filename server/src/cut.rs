@@ -203,6 +203,11 @@ impl Cuts {
         }
     }
 
+    /// Whether the shadow area is being allocated or given back, for which a stop would have to wait.
+    pub(crate) fn is_allocating(&self) -> bool {
+        self.control.try_lock().is_none()
+    }
+
     /// Ends whatever is in progress: the server stops.
     pub(crate) fn stop(&self) {
         self.end_current(&mut self.control.lock(), "the server was stopped");

@@ -82,6 +82,7 @@ mod tests {
 
     use mcomp_net::{CallError, Connection};
     use mcomp_shm::{Opened, ShmError};
+    use mcomp_wire::control::RestoreBegin;
     use mcomp_wire::{Kind, Role};
     use uuid::Uuid;
 
@@ -116,6 +117,24 @@ mod tests {
         assert_eq!(successors.recv_timeout(DEADLOCK), Ok(std::process::id()), "the refused ones have not stopped it");
         assert_eq!(refusal(&mut running.connect_here(Role::Admin)), Status::Busy, "there is one successor");
         assert!(successors.try_recv().is_err());
+    }
+
+    /// A restart must not cut off a restore, nor agree to a stop that has to wait for all of a shadow area.
+    #[test]
+    fn it_waits_for_what_would_be_lost() {
+        let (running, successors) = obliging();
+        let restore = Uuid::from_u128(1);
+        let mut admin = running.connect_here(Role::Admin);
+        let epoch = admin.greeting().welcome.config_epoch;
+        running.server.shared.restores.begin(u64::MAX, epoch, &RestoreBegin { restore }).expect("nobody restores");
+        assert_eq!(refusal(&mut admin), Status::Busy, "a restore");
+        running.server.shared.restores.connection_closed(u64::MAX);
+        let allocating = running.server.shared.cuts.keep_busy();
+        assert_eq!(refusal(&mut admin), Status::Busy, "a shadow area");
+        drop(allocating);
+        assert!(successors.try_recv().is_err());
+        admin.call::<_, ()>(Kind::Handover, &()).expect("nothing is in the way");
+        successors.recv_timeout(DEADLOCK).expect("it is asked");
     }
 
     #[test]

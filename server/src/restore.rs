@@ -90,6 +90,11 @@ impl Restores {
         Ok(())
     }
 
+    /// Whether somebody restores now. A restore that was cut off is not under way, though the gate is closed.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.current.lock().is_some()
+    }
+
     /// Refuses a request that lives in another config epoch than the memory.
     #[inline]
     pub(crate) fn check_epoch(&self, config_epoch: u64) -> Result<(), Refusal> {

@@ -359,6 +359,18 @@ impl Shared {
         self.restores.check_epoch(header.config_epoch).map_err(Refused::Before)
     }
 
+    /// Refuses to stop for a successor in the middle of what would be lost by it, or would keep it waiting for too long.
+    pub(crate) fn can_stop(&self) -> Result<(), Refusal> {
+        let busy = |message: &str| Err(Refusal::new(Status::Busy, message));
+        if self.restores.is_under_way() {
+            return busy("a restore is under way, which would be cut off");
+        }
+        if self.cuts.is_allocating() {
+            return busy("memory for a snapshot is being allocated or given back, which has to end first");
+        }
+        Ok(())
+    }
+
     /// The header of the answer to `request`.
     pub(crate) fn answer_header(&self, request: &Header, status: Status) -> Header {
         Header {

@@ -114,6 +114,9 @@ impl Holder {
             CallError::Refused { status: Status::UnknownKind, .. } => {
                 format!("it is of a version that cannot; {}", self.stop_it())
             }
+            CallError::Refused { status: Status::Busy, .. } => {
+                format!("{error}; try again when that is done, or stop it with `kill {}`", self.pid)
+            }
             error => format!("{error}; {}", self.stop_it()),
         }
     }

@@ -15,7 +15,8 @@ impl Connection {
         // The only check of the role. Whoever may ask is asked for here, and nowhere else.
         let allowed = self.read_control::<()>(frame, Role::Admin).and_then(|()| self.successor());
         let shared = std::sync::Arc::clone(&self.shared);
-        let (successor, promise) = match allowed.and_then(|pid| Ok((pid, shared.handover.promise()?))) {
+        let promised = allowed.and_then(|pid| shared.can_stop().and(Ok((pid, shared.handover.promise()?))));
+        let (successor, promise) = match promised {
             Ok(promised) => promised,
             Err(refusal) => {
                 self.refuse(frame.header, refusal.status, &refusal.message);

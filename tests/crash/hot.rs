@@ -5,6 +5,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use mcomp_client::Cluster as Client;
+use mcomp_net::auth::Keyring;
 use rustix::process::Signal;
 
 use super::{BLOCK, StopAtEnd, Tally, Written, add_until_stopped, check_written, client};
@@ -92,6 +93,13 @@ fn servers_started_over_running_ones_lose_nothing() {
     let mut cluster = Setup::new(1, "64KiB").servers();
     let restarts = length("MCOMP_TEST_RESTARTS", RESTARTS);
     under_load(&mut cluster, restarts, |cluster| drop(cluster.succeed_server(0)));
+}
+
+/// The successor proves a key of an admin, and the last words of the old server are sealed.
+#[test]
+fn servers_with_a_secret_lose_nothing_either() {
+    let mut cluster = Setup::new(1, "64KiB").secret(&Keyring::random().expect("random numbers")).servers();
+    under_load(&mut cluster, RESTARTS, |cluster| drop(cluster.succeed_server(0)));
 }
 
 #[test]

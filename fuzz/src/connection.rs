@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use std::io::{Read, Write};
 
+use mcomp_net::auth::Keyring;
 use mcomp_net::{CallError, ConnectError, Connection, Endpoint, Listener, Timeouts, error_frame};
-use mcomp_wire::control::{ServerStatus, encode};
+use mcomp_wire::control::{Challenge, ServerStatus, encode};
 use mcomp_wire::{Header, Kind, Status, flags, limits};
 
 use crate::Seed;
@@ -25,7 +26,8 @@ const READ_LEN: usize = 64;
 /// several answers, and to a read whose bytes go straight to the caller. Each ends in an answer or an error, and
 /// what a refusal says is as short as the protocol has it.
 ///
-/// The first byte says whether checksums are mended.
+/// The lowest bit of the first byte says whether checksums are mended, the next one whether the client has a secret,
+/// which nobody can prove to know who has not heard it: then nothing is believed but a refusal.
 pub fn connection(data: &[u8]) {
     let Some((mended, stream)) = data.split_first() else { return };
     let mut stream = stream.to_vec();
@@ -36,11 +38,17 @@ pub fn connection(data: &[u8]) {
     let speaker = SPEAKER.lock().unwrap_or_else(PoisonError::into_inner);
     speaker.said.send(stream).expect("the speaker lives as long as the process");
     let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
-    match Connection::open(&speaker.endpoint, &a_hello(), timeouts, None) {
+    let keyring = (mended & 2 != 0).then(a_secret);
+    match Connection::open(&speaker.endpoint, &a_hello(), timeouts, keyring.as_ref()) {
+        Ok(_) if keyring.is_some() => panic!("a server without a key was believed"),
         Ok(connection) => converse(connection),
         Err(ConnectError::Refused { message, .. }) => check_sentence(&message),
         Err(_) => {}
     }
+}
+
+fn a_secret() -> Keyring {
+    Keyring::parse(&format!("client {}", "1".repeat(64))).expect("a secret")
 }
 
 fn converse(mut connection: Connection) {
@@ -129,6 +137,8 @@ pub fn connection_seeds() -> Vec<Seed> {
         out
     };
     let asked = [&welcome[..], &status, &progress, &created].concat();
+    let asks = encode(&Challenge { nonce: [3; 32], keys: vec![[4; 8], [5; 8]] });
+    let asks = frame(answer(Kind::Challenge, 1, 0), &asks, false);
     let long = frame(Header { status: 6, ..answer(Kind::Hello, 1, 0) }, &[b'x'; 2000], false);
     let seed = |mended: u8, stream: &[u8]| [&[mended], stream].concat();
     vec![
@@ -139,5 +149,8 @@ pub fn connection_seeds() -> Vec<Seed> {
         ("refused", seed(1, &refusal(Kind::Hello, 1, "too many connections"))),
         ("refused_at_length", seed(1, &long)),
         ("welcome_only", seed(1, &welcome)),
+        ("no_proof_is_asked_for", seed(3, &asked)),
+        ("unknown_keys", seed(3, &asks)),
+        ("secret_refused", seed(3, &refusal(Kind::Hello, 1, "this server has no secret"))),
     ]
 }

@@ -214,5 +214,5 @@ fn help_has_examples_and_nothing_is_left_behind() {
     let mut files: Vec<_> =
         fs::read_dir(cluster.dir.path()).expect("a folder").map(|e| e.expect("an entry").file_name()).collect();
     files.sort();
-    assert_eq!(files, ["mcomp.cfg", "server-0.log"]);
+    assert_eq!(files, ["mcomp.cfg", "metadata", "server-0.log"]);
 }

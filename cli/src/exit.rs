@@ -14,7 +14,7 @@ use std::io;
 use mcomp_client::Outcome;
 use mcomp_config::ConfigError;
 use mcomp_net::auth::SecretError;
-use mcomp_server::StartError;
+use mcomp_server::{Corrupt, MetadataError, StartError};
 use mcomp_shm::ShmError;
 use mcomp_snapshot::SnapshotError;
 use mcomp_snapshot::file::FileError;
@@ -221,6 +221,9 @@ fn of_start(error: &StartError) -> (Exit, &'static str) {
             _ => (Exit::CONFIG, "config"),
         },
         StartError::OpLog { .. } => (Exit::LOCAL_IO, "io"),
+        StartError::Metadata(MetadataError::Corrupt { source: Corrupt::Space { .. }, .. }) => (Exit::CONFIG, "config"),
+        StartError::Metadata(MetadataError::Corrupt { .. }) => (Exit::BAD_DATA, "bad_data"),
+        StartError::Metadata(_) => (Exit::LOCAL_IO, "io"),
         StartError::Secret(error) => of_secret(error),
         StartError::Exposed { .. } => (Exit::CONFIG, "config"),
         StartError::Thread(_) => (Exit::TRY_AGAIN, "busy"),

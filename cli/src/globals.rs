@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use mcomp_client::Cluster;
+use mcomp_client::meta::Fence;
 use mcomp_config::{Config, ConfigError, Search, format_duration};
 
 use crate::flags::{GlobalFlags, LogFormat};
@@ -27,6 +28,8 @@ pub(crate) struct Globals {
     pub(crate) timeout: Option<Duration>,
     /// Whether servers of this machine are treated like others.
     pub(crate) remote: bool,
+    /// What writes show.
+    pub(crate) fence: Option<Fence>,
     /// Whether notes and progress are left out.
     pub(crate) quiet: bool,
     /// How much is logged.
@@ -37,8 +40,8 @@ pub(crate) struct Globals {
 
 impl From<GlobalFlags> for Globals {
     fn from(flags: GlobalFlags) -> Globals {
-        let GlobalFlags { config, data, json, timeout, remote, quiet, verbose, log_format } = flags;
-        Globals { config_path: config, data, json, timeout, remote, quiet, verbose, log_format }
+        let GlobalFlags { config, data, json, timeout, remote, fence, quiet, verbose, log_format } = flags;
+        Globals { config_path: config, data, json, timeout, remote, fence, quiet, verbose, log_format }
     }
 }
 
@@ -67,7 +70,11 @@ impl Globals {
 
     /// The cluster of the configuration. Nothing is connected before it is needed.
     pub(crate) fn cluster(&self) -> anyhow::Result<Cluster> {
-        Ok(Cluster::connect(&self.config()?)?)
+        let cluster = Cluster::connect(&self.config()?)?;
+        Ok(match self.fence {
+            Some(fence) => cluster.fenced(fence),
+            None => cluster,
+        })
     }
 
     /// The flags that make a child process of this program see the same configuration and log the

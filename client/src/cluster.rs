@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use mcomp_config::Config;
 use mcomp_net::auth::Keyring;
+use mcomp_wire::meta::Fence;
 use mcomp_wire::{Piece, Range, Request, Space, limits};
 
+use crate::agreed::Doors;
 use crate::ask::Ask;
 use crate::era::Eras;
 use crate::lane::Lane;
@@ -42,6 +44,8 @@ pub struct Cluster {
     inner: Arc<Inner>,
     /// The era that the calls on it live in, where several of them are steps of one.
     bound: Option<u32>,
+    /// What its calls show to write to guarded memory.
+    fence: Option<Fence>,
 }
 
 #[derive(Debug)]
@@ -49,6 +53,7 @@ struct Inner {
     space: Space,
     pools: Vec<Pool>,
     eras: Eras,
+    doors: Doors,
 }
 
 /// A cluster is shared between threads.
@@ -72,7 +77,11 @@ impl Cluster {
         let keyring = keyring.map_err(|error| Error::Options(error.to_string()))?.map(Arc::new);
         let options = Arc::new(options);
         let pools = (0..space.n()).map(|server| Pool::new(server, Arc::clone(&options), keyring.clone())).collect();
-        Ok(Cluster { inner: Arc::new(Inner { space, pools, eras: Eras::new() }), bound: None })
+        Ok(Cluster {
+            inner: Arc::new(Inner { space, pools, eras: Eras::new(), doors: Doors::default() }),
+            bound: None,
+            fence: None,
+        })
     }
 
     /// Starts over after [`Error::Fenced`]: closes idle connections, closes the others when their
@@ -164,7 +173,17 @@ impl Cluster {
     /// A handle for the steps of one call: none of them happens in another era than the others.
     pub(crate) fn bound(&self) -> Result<Cluster, Error> {
         let bound = Some(self.era()?);
-        Ok(Cluster { inner: Arc::clone(&self.inner), bound })
+        Ok(Cluster { inner: Arc::clone(&self.inner), bound, fence: self.fence })
+    }
+
+    /// A handle for calls that show this fence.
+    pub(crate) fn with_fence(&self, fence: Option<Fence>) -> Cluster {
+        Cluster { inner: Arc::clone(&self.inner), bound: self.bound, fence }
+    }
+
+    /// The connections for what the servers agree on.
+    pub(crate) fn doors(&self) -> &Doors {
+        &self.inner.doors
     }
 
     /// Refuses what was learned in `era` if there is another now.
@@ -190,7 +209,8 @@ impl Cluster {
     /// restore since. A server with new memory differs, too, and is nothing to worry about.
     pub(crate) fn checkout(&self, server: u32, era: u32) -> Result<Lease<'_>, Error> {
         let pool = self.pool(server);
-        let lease = pool.checkout(era)?;
+        let mut lease = pool.checkout(era)?;
+        lease.show(self.fence);
         if !pool.is_proven() {
             let epoch = lease.welcome().config_epoch;
             for other in &self.inner.pools {

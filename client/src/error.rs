@@ -163,6 +163,14 @@ pub enum Error {
         /// Which checksum.
         message: String,
     },
+    /// What the servers agree on says no. The call had no effect.
+    #[error("{message}")]
+    Agreed {
+        /// Why, as a code.
+        status: Status,
+        /// Why, as a sentence.
+        message: String,
+    },
     /// The server said no for a reason that has no variant of its own. The call had no effect.
     #[error("server {server} at {address} refused ({status}): {message}")]
     Refused {
@@ -214,7 +222,8 @@ impl Error {
             Error::WrongCluster { .. } => "wrong_cluster",
             Error::Protocol { .. } => "protocol",
             Error::Corrupt { .. } => "checksum",
-            Error::Refused { status, .. } => status.word(),
+            Error::Agreed { status: Status::Guarded, .. } | Error::Refused { status: Status::Guarded, .. } => "fenced",
+            Error::Agreed { status, .. } | Error::Refused { status, .. } => status.word(),
             Error::Io { .. } => "io",
         }
     }
@@ -240,11 +249,16 @@ impl Error {
             Error::Denied { .. } => 77,
             Error::Options(_) => 78,
             Error::Timeout { .. } => 124,
-            Error::Refused { status, .. } => match status {
+            Error::Agreed { status, .. } | Error::Refused { status, .. } => match status {
+                Status::NotFound | Status::Exists | Status::Locked => 1,
+                Status::Invalid | Status::OutOfRange | Status::TooLarge => 64,
                 Status::BadData => 65,
+                Status::Unavailable => 69,
                 Status::Full => 73,
                 Status::LocalIo => 74,
-                Status::CutLost => 75,
+                Status::CutLost | Status::Guarded | Status::Fenced | Status::NoLease | Status::NoSession => 75,
+                Status::Malformed | Status::UnknownKind => 76,
+                Status::Denied => 77,
                 _ => 70,
             },
         }

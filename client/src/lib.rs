@@ -32,11 +32,14 @@
 //! | `Pool::state`, one for each server | which links are idle and how many exist, what the first handshake of an era said, changes of the era and of who waits | a leaf: nobody holds two or takes another lock under one, and none is held across IO. Taken to open, to wait, to give to those who wait, and to give up |
 //! | `Pool::slots` | links at rest | no lock: each is a pointer that is swapped. A thread takes from its own and puts there |
 //! | `Pool::local` | the mapped segment | no lock: a pointer that is swapped when it is mapped or left |
+//! | `Doors::idle` | links for commands and questions about what the servers agree on | a leaf, not held across IO |
+//! | `Session`'s numbers, and its end | which commands are under way; whether it ends | leaves, not held across IO |
 //! | `Cluster`'s era | which reconnect calls live after | no lock: one word |
 //!
 //! What it leaves out: caching, locks across calls, and retries that a caller has to decide (after a
 //! busy server, a restore, or an unknown outcome).
 
+mod agreed;
 mod ask;
 mod atomics;
 mod batch;
@@ -61,6 +64,7 @@ mod transfer;
 mod vectored;
 mod window;
 
+pub use agreed::{Lock, Session};
 pub use atomics::{Exchanged, Exchanged16};
 pub use batch::{Batch, BatchOutcome};
 pub use cluster::Cluster;
@@ -68,6 +72,7 @@ pub use dedicated::Dedicated;
 pub use error::{Error, Outcome};
 pub use mcomp_wire::control::{ServerStatus, Welcome};
 pub use mcomp_wire::{AtomicOp, Kind, Role, Space};
+pub use mcomp_wire::{Status, meta};
 pub use options::{Checksum, Options};
 pub use range_io::RangeIo;
 pub use stream::Chunks;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mcomp_net::{CallError, Connection, Glance, Received, begin_frame};
 use mcomp_wire::control::{self, Welcome};
+use mcomp_wire::meta::Fence;
 use mcomp_wire::{Header, Kind, Status, flags, limits};
 use uuid::Uuid;
 
@@ -31,6 +32,8 @@ const FRESH_MS: u64 = 100;
 pub(crate) struct Link {
     connection: Connection,
     session: Uuid,
+    /// What requests that modify show, as its bytes.
+    fence: Option<[u8; Fence::LEN]>,
     last_id: u64,
     outbox: Vec<u8>,
     unanswered: usize,
@@ -46,6 +49,7 @@ impl Link {
         Link {
             connection,
             session,
+            fence: None,
             // The handshake is number 1.
             last_id: 1,
             outbox: Vec::new(),
@@ -86,18 +90,30 @@ impl Link {
         self.last_id
     }
 
+    /// From now on requests that modify show this fence, or none.
+    #[inline]
+    pub(crate) fn show(&mut self, fence: Option<Fence>) {
+        self.fence = fence.map(Fence::emit);
+    }
+
     /// Sends a request, or puts it into the outbox when it is small; see [`Link::flush`].
     pub(crate) fn send(&mut self, id: u64, ask: &Ask<'_>) -> Result<(), CallError> {
         self.unanswered += 1;
-        let header = self.connection.header(ask.kind, id);
+        let mut header = self.connection.header(ask.kind, id);
+        let fence = self.fence.filter(|_| ask.modifies && ask.kind.is_data());
+        if fence.is_some() {
+            header.flags |= flags::FENCED;
+        }
+        let fence = fence.as_ref().map_or(&[][..], |fence| fence);
         let checksum = self.connection.greeting().checksum;
         if let Some((fields, bytes)) = ask.large() {
             self.flush()?;
-            let parts = [fields.bytes(), bytes];
+            let parts = [fence, fields.bytes(), bytes];
             let sent = self.connection.send(sealed(header, &parts, checksum), &parts);
             return self.note(sent);
         }
         let at = begin_frame(&mut self.outbox);
+        self.outbox.extend_from_slice(fence);
         ask.emit(&mut self.outbox);
         self.connection.finish_frame(&mut self.outbox, at, header);
         if self.outbox.len() >= OUTBOX { self.flush() } else { Ok(()) }

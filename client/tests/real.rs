@@ -1,7 +1,6 @@
 //! A cluster of real servers inside the test process, gone when it is dropped.
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use mcomp_client::Cluster;
@@ -27,7 +26,8 @@ impl Real {
             text += &format!("[[server]]\naddress = \"{}\"\n", socket.local_addr().unwrap());
         }
         drop(sockets);
-        let config = Config::parse(&text, Path::new("/mcomp.cfg"), &Overrides::default()).unwrap();
+        let folder = std::env::temp_dir().join(format!("mcomp-{name}"));
+        let config = Config::parse(&text, &folder.join("mcomp.cfg"), &Overrides::default()).unwrap();
         let mut real = Real { config, servers: (0..n).map(|_| None).collect() };
         (0..n).for_each(|id| real.start_one(id));
         real
@@ -57,5 +57,6 @@ impl Drop for Real {
             // Missing is as good as removed.
             let _ = std::fs::remove_file(format!("/dev/shm/mcomp.{}.{id}", self.config.name()));
         }
+        let _ = std::fs::remove_dir_all(self.config.folder());
     }
 }

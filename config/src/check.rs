@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Checksum, Client, Config, Limits, ServerEntry, Snapshot, Spin};
+use crate::config::{Checksum, Client, Config, Limits, Metadata, Placement, ServerEntry, Snapshot, Spin};
 use crate::duration::format_duration;
 use crate::endpoint::Endpoint;
 use crate::error::Problem;
@@ -27,6 +27,7 @@ const BUFFER_BUDGET_BYTES_MIN: u64 = 1 << 20;
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
 const EVERY: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(365 * 86_400);
 const SPIN: RangeInclusive<Duration> = Duration::from_micros(1)..=Duration::from_millis(1);
+const QUARANTINE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(86_400);
 const HOLD: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(10);
 
 /// Checks every value, then what must fit together. `folder` is where relative paths begin.
@@ -54,6 +55,7 @@ impl Checker {
         let replicas = self.replicas();
         let servers = self.servers();
         let snapshot = self.snapshot();
+        let metadata = self.metadata();
         let limits = self.limits();
         let client = self.client();
         let spin = self.spin();
@@ -68,6 +70,7 @@ impl Checker {
             replicas: replicas?,
             servers: servers?,
             snapshot: snapshot?,
+            metadata: metadata?,
             limits: limits?,
             client: client?,
             spin: spin?,
@@ -176,6 +179,13 @@ impl Checker {
             hold_max: hold_max?,
             time_limit: time_limit?,
         })
+    }
+
+    fn metadata(&mut self) -> Option<Metadata> {
+        let dir = self.path("metadata.dir");
+        let quarantine = self.duration_or_off("metadata.quarantine", QUARANTINE);
+        let placement = self.read("metadata.placement", placement);
+        Some(Metadata { dir: dir?, quarantine: quarantine?.unwrap_or_default(), placement: placement? })
     }
 
     fn limits(&mut self) -> Option<Limits> {
@@ -304,6 +314,15 @@ impl Checker {
     fn show(&mut self, key: String, value: Value, origin: Origin) {
         self.shown.push(Shown { key, value, origin });
     }
+}
+
+fn placement(typed: &Scalar) -> Result<(Placement, Value), String> {
+    let (placement, word) = match typed.text() {
+        Ok("pack") => (Placement::Pack, "pack"),
+        Ok("spread") => (Placement::Spread, "spread"),
+        _ => return Err(format!("{typed} is not \"pack\" or \"spread\"")),
+    };
+    Ok((placement, Value::String(word.into())))
 }
 
 fn checksum(typed: &Scalar) -> Result<(Checksum, Value), String> {

@@ -27,6 +27,7 @@ pub struct Config {
     pub(crate) replicas: u32,
     pub(crate) servers: Vec<ServerEntry>,
     pub(crate) snapshot: Snapshot,
+    pub(crate) metadata: Metadata,
     pub(crate) limits: Limits,
     pub(crate) client: Client,
     pub(crate) spin: Spin,
@@ -65,6 +66,27 @@ pub struct Snapshot {
     pub hold_max: Duration,
     /// A snapshot that takes longer is aborted.
     pub time_limit: Duration,
+}
+
+/// What the servers agree on, and where each keeps its part of it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Metadata {
+    /// The absolute folder of the log. It need not exist yet.
+    pub dir: PathBuf,
+    /// How long memory whose lease has run out stays unused.
+    pub quarantine: Duration,
+    /// Where allocations go.
+    pub placement: Placement,
+}
+
+/// Where allocations go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placement {
+    /// To the lowest address that fits.
+    Pack,
+    /// To the server with the most free memory.
+    Spread,
 }
 
 /// What one memory server grants its peers.
@@ -193,6 +215,16 @@ impl Config {
     /// How the memory is saved.
     pub fn snapshot(&self) -> &Snapshot {
         &self.snapshot
+    }
+
+    /// What the servers agree on.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// The absolute path of the metadata's log of server `id`.
+    pub fn metadata_file(&self, id: u32) -> PathBuf {
+        self.metadata.dir.join(format!("{}.{id}.redb", self.name))
     }
 
     /// What one memory server grants its peers.

@@ -207,7 +207,7 @@ mod tests {
             problems(text),
             [
                 "mcomp.cfg:3: cluster.nmae: unknown key; did you mean \"name\"?",
-                "mcomp.cfg:1: colour: unknown section; the sections are [cluster], [snapshot], \
+                "mcomp.cfg:1: colour: unknown section; the sections are [cluster], [snapshot], [metadata], \
                  [limits], [client], [spin], [security], [trace] and [[server]]",
                 "mcomp.cfg:5: server.0.adress: unknown key; did you mean \"address\"?",
                 "mcomp.cfg:6: snapshots: unknown section; did you mean [snapshot]?",

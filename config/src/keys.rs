@@ -25,7 +25,7 @@ pub(crate) enum Fallback {
 use Fallback::{Absent, Required, Text};
 
 /// In the order in which `config show` lists them.
-pub(crate) const KEYS: [Key; 29] = [
+pub(crate) const KEYS: [Key; 32] = [
     key("cluster.name", Required),
     key("cluster.k", Required),
     key("cluster.n", Required),
@@ -38,6 +38,9 @@ pub(crate) const KEYS: [Key; 29] = [
     key("snapshot.level", Text("1")),
     key("snapshot.hold_max", Text("100ms")),
     key("snapshot.time_limit", Text("10min")),
+    key("metadata.dir", Text("metadata")),
+    key("metadata.quarantine", Text("100ms")),
+    key("metadata.placement", Text("pack")),
     key("limits.max_connections", Text("4096")),
     key("limits.max_connections_per_address", Text("off")),
     key("limits.handshake_timeout", Text("5s")),
@@ -126,7 +129,7 @@ pub(crate) fn unknown_section(name: &str) -> String {
 }
 
 /// Variables of ours that set no key: they name the file, and what is logged.
-const OTHER_VARIABLES: [&str; 2] = ["MCOMP_CONFIG", "MCOMP_LOG"];
+const OTHER_VARIABLES: [&str; 3] = ["MCOMP_CONFIG", "MCOMP_FENCE", "MCOMP_LOG"];
 /// Beginnings of those that tests and tortures have for themselves.
 const FOREIGN: [&str; 3] = ["MCOMP_TEST_", "MCOMP_MUTANT", "MCOMP_STRETCH_"];
 

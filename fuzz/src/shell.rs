@@ -55,9 +55,10 @@ fn written(request: &Request) -> Vec<u8> {
             assert!(*len <= READ_LEN_MAX);
             json!({"op": "read", "addr": addr, "len": len})
         }
-        Request::Write { addr, data } => {
+        Request::Write { addr, data, fence } => {
             assert!(data.len() <= LINE_LEN_MAX);
-            json!({"op": "write", "addr": addr, "data": STANDARD.encode(data)})
+            let fence = fence.map(|fence| json!({"id": fence.id, "number": fence.number}));
+            json!({"op": "write", "addr": addr, "data": STANDARD.encode(data), "fence": fence})
         }
         Request::Fill { addr, len, byte } => json!({"op": "fill", "addr": addr, "len": len, "byte": byte}),
         Request::Copy { from, to, len } => json!({"op": "copy", "from": from, "to": to, "len": len}),
@@ -67,6 +68,15 @@ fn written(request: &Request) -> Vec<u8> {
         Request::Swap { addr, new } => json!({"op": "swap", "addr": addr, "new": new}),
         Request::Status => json!({"op": "status"}),
         Request::Snapshot { incremental } => json!({"op": "snapshot", "incremental": incremental}),
+        Request::Alloc { size, name, lease_ms } => {
+            json!({"op": "alloc", "size": size, "name": name, "lease_ms": lease_ms})
+        }
+        Request::Free { addr } => json!({"op": "free", "addr": addr}),
+        Request::Realloc { addr, size } => json!({"op": "realloc", "addr": addr, "size": size}),
+        Request::Renew { lease, lease_ms } => json!({"op": "renew", "lease": lease, "lease_ms": lease_ms}),
+        Request::Release { lease } => json!({"op": "release", "lease": lease}),
+        Request::Lock { name, wait_ms } => json!({"op": "lock", "name": name, "wait_ms": wait_ms}),
+        Request::Unlock { name } => json!({"op": "unlock", "name": name}),
     };
     value.to_string().into_bytes()
 }

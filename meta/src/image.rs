@@ -49,6 +49,7 @@ pub enum Corrupt {
 struct Image {
     k_bytes: u64,
     n: u32,
+    log_id: u64,
     index: u64,
     now_ms: u64,
     serial: u64,
@@ -67,6 +68,7 @@ impl State {
         control::encode(&Image {
             k_bytes: state.space.k(),
             n: state.space.n(),
+            log_id: state.log_id,
             index: state.index,
             now_ms: state.now_ms,
             serial: state.serial,
@@ -87,6 +89,7 @@ impl State {
             return Err(Corrupt::Space { their_n: image.n, their_k: image.k_bytes, our_n, our_k });
         }
         let mut state = State {
+            log_id: image.log_id,
             index: image.index,
             now_ms: image.now_ms,
             serial: image.serial,

@@ -24,6 +24,8 @@ use crate::{Effect, Entry, Outcome, Refusal, Stamp, Ticket};
 #[derive(Clone, Debug)]
 pub struct State {
     pub(crate) space: Space,
+    /// Names the log: random bits of its first entry, or 0 before that.
+    pub(crate) log_id: u64,
     /// The last entry that was applied.
     pub(crate) index: u64,
     pub(crate) now_ms: u64,
@@ -69,6 +71,7 @@ impl State {
     pub fn new(space: Space) -> State {
         State {
             space,
+            log_id: 0,
             index: 0,
             now_ms: 0,
             serial: 0,
@@ -93,6 +96,11 @@ impl State {
     /// The last entry that was applied.
     pub fn index(&self) -> u64 {
         self.index
+    }
+
+    /// Names the log that it comes from, so that what was noted of another one is not mixed up with it.
+    pub fn log_id(&self) -> u64 {
+        self.log_id
     }
 
     /// The cluster's time as of the last entry, in milliseconds.
@@ -120,6 +128,9 @@ impl State {
     pub fn apply(&mut self, index: u64, entry: Entry) -> Outcome {
         self.skip(index);
         self.now_ms = self.now_ms.max(entry.stamp.now_ms);
+        if self.log_id == 0 {
+            self.log_id = (entry.stamp.random.as_u128() as u64).max(1);
+        }
         let mut step = Step { stamp: entry.stamp, out: Outcome::default() };
         self.expire(&mut step);
         if let Some(ask) = entry.ask {

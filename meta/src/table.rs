@@ -176,7 +176,7 @@ impl State {
     /// The page table of a snapshot takes the place of this one. All of it, or nothing.
     pub(crate) fn reset(&mut self, regions: Vec<Region>, step: &mut Step) -> Result<(), Refusal> {
         let mut fresh = State::new(self.space);
-        (fresh.index, fresh.now_ms, fresh.serial) = (self.index, self.now_ms, self.serial);
+        (fresh.log_id, fresh.index, fresh.now_ms, fresh.serial) = (self.log_id, self.index, self.now_ms, self.serial);
         for region in regions {
             fresh.take_in(region)?;
         }

@@ -15,6 +15,27 @@ pub(crate) fn run(listener: &Listener, shared: Arc<Shared>, spawn: Spawn) {
     mcomp_net::accept(listener, &Door { shared, spawn });
 }
 
+/// Counts a connection that is not served, and says why it is not.
+pub(crate) fn refused(shared: &Shared, why: &Unserved) -> String {
+    shared.counters.reject(cause(why));
+    tracing::debug!(%why, "connection refused");
+    match why {
+        Unserved::Full { .. } => {
+            let most = shared.connections.most();
+            if most < shared.connections.configured() {
+                format!("all {most} connections that this server's limit of open files allows are taken: try again")
+            } else {
+                format!("all {most} connections of this server are taken (limits.max_connections): try again")
+            }
+        }
+        Unserved::FullForOne { origin, most } => {
+            let limit = "limits.max_connections_per_address";
+            format!("{origin} has all the {most} connections that {limit} allows: close some, or try again")
+        }
+        why => why.to_string(),
+    }
+}
+
 struct Door {
     shared: Arc<Shared>,
     spawn: Spawn,
@@ -37,21 +58,7 @@ impl Host for Door {
     }
 
     fn refused(&self, why: &Unserved) -> String {
-        self.shared.counters.reject(cause(why));
-        tracing::debug!(%why, "connection refused");
-        match why {
-            Unserved::Full { most } if *most < self.shared.connections.configured() => {
-                format!("all {most} connections that this server's limit of open files allows are taken: try again")
-            }
-            Unserved::Full { most } => {
-                format!("all {most} connections of this server are taken (limits.max_connections): try again")
-            }
-            Unserved::FullForOne { origin, most } => {
-                let limit = "limits.max_connections_per_address";
-                format!("{origin} has all the {most} connections that {limit} allows: close some, or try again")
-            }
-            why => why.to_string(),
-        }
+        refused(&self.shared, why)
     }
 
     fn is_stopping(&self) -> bool {

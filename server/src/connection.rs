@@ -11,12 +11,13 @@ use std::sync::Arc;
 
 use mcomp_net::auth::SEAL_LEN;
 use mcomp_net::{Finish, Glance, Inbox, Phase, Received, Spinning, Stream, Watch};
-use mcomp_wire::{FrameError, Header, Kind, Role, Status, limits};
+use mcomp_wire::{FrameError, Header, Kind, Role, Status, flags, limits};
 use uuid::Uuid;
 
 use crate::budget::Share;
 use crate::connections::Place;
 use crate::counters::{Cause, Tally};
+use crate::metadata::PeerInbox;
 use crate::outbox::{FLUSH_BYTES, Outbox};
 use crate::server::Shared;
 use crate::session::Session;
@@ -62,6 +63,8 @@ pub(crate) struct Connection {
     session_id: Option<Uuid>,
     session: Session,
     said_goodbye: bool,
+    /// What has come of a message of another server.
+    peer_inbox: PeerInbox,
     /// Whether `out` holds an answer to a data request, which a cut may hold back.
     answers_data: bool,
     role: Role,
@@ -86,6 +89,7 @@ impl Connection {
             session_id: None,
             session: Session::default(),
             said_goodbye: false,
+            peer_inbox: PeerInbox::default(),
             answers_data: false,
             role: Role::Client,
             finish: Finish::default(),
@@ -206,6 +210,10 @@ impl Connection {
             let message = format!("there is no request of kind {:#04x}", frame.header.kind);
             return Err(self.refuse_and_end(frame.header, Status::UnknownKind, &message));
         };
+        if frame.header.flags & flags::FENCED != 0 && !kind.is_data() {
+            self.refuse(frame.header, Status::Malformed, "only a data request shows a fence");
+            return Ok(());
+        }
         match kind {
             Kind::Bye => {
                 self.said_goodbye = true;
@@ -213,6 +221,11 @@ impl Connection {
                 return Err(End::Peer);
             }
             Kind::Handover => self.hand_over(frame)?,
+            Kind::Peer => {
+                if let Err(refusal) = self.peer(frame) {
+                    return Err(self.refuse_and_end(frame.header, refusal.status, &refusal.message));
+                }
+            }
             _ if kind.is_data() => self.data(frame)?,
             _ => {
                 if let Err(refusal) = self.control(kind, frame) {

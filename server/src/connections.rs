@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use mcomp_net::{NoPlace, Origin, Places};
@@ -14,7 +14,13 @@ use crate::preflight;
 /// Open connections.
 #[derive(Debug)]
 pub(crate) struct Connections {
+    /// One for each connection, until it has said who it is: there are a few more than clients may have, so that other
+    /// servers come in however many clients there are.
     places: Arc<Places>,
+    /// One for each connection that is not another server's.
+    seats: Arc<Places>,
+    /// Connections of other servers. Relaxed: it is a count.
+    nodes: AtomicUsize,
     configured: usize,
     next: AtomicU64,
     /// Guards the set. Taken last, for a map operation.
@@ -53,6 +59,9 @@ impl Activity {
 pub(crate) struct Place {
     pub(crate) id: u64,
     pub(crate) activity: Arc<Activity>,
+    origin: Origin,
+    seat: Option<mcomp_net::Place>,
+    is_node: bool,
     connections: Arc<Connections>,
     // Given back last: whoever waits for all places finds an empty set.
     _place: mcomp_net::Place,
@@ -60,11 +69,18 @@ pub(crate) struct Place {
 
 impl Connections {
     /// As many as are configured, in all and for one address, if the process may open so many files.
-    pub(crate) fn new(configured: u32, per_address: Option<u32>) -> Arc<Connections> {
-        let per_address = per_address.unwrap_or(configured) as usize;
-        let places = Places::new(preflight::most_connections(configured), per_address);
-        let next = AtomicU64::new(1);
-        Arc::new(Connections { places, configured: configured as usize, next, open: Mutex::default() })
+    /// `others` servers have places besides.
+    pub(crate) fn new(configured: u32, per_address: Option<u32>, others: u32) -> Arc<Connections> {
+        let (per_address, others) = (per_address.unwrap_or(configured) as usize, others as usize);
+        let most = preflight::most_connections(configured);
+        Arc::new(Connections {
+            places: Places::new(most + others, per_address + others),
+            seats: Places::new(most, per_address),
+            nodes: AtomicUsize::new(0),
+            configured: configured as usize,
+            next: AtomicU64::new(1),
+            open: Mutex::default(),
+        })
     }
 
     /// A place for one more of `origin`, unless a cap is reached.
@@ -74,16 +90,17 @@ impl Connections {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::<Activity>::default();
         self.open.lock().insert(id, Arc::clone(&activity));
-        Ok(Place { id, activity, connections: Arc::clone(self), _place: place })
+        Ok(Place { id, activity, origin, seat: None, is_node: false, connections: Arc::clone(self), _place: place })
     }
 
+    /// How many are open, those of other servers left out.
     pub(crate) fn count(&self) -> usize {
-        self.places.count()
+        self.places.count().saturating_sub(self.nodes.load(Ordering::Relaxed))
     }
 
     /// Most connections at a time.
     pub(crate) fn most(&self) -> usize {
-        self.places.most()
+        self.seats.most()
     }
 
     /// How many the configuration allows; the process may be able to serve fewer.
@@ -106,8 +123,25 @@ impl Connections {
     }
 }
 
+impl Place {
+    /// It is a client's or an admin's: those have only so many.
+    pub(crate) fn sit(&mut self) -> Result<(), NoPlace> {
+        self.seat = Some(self.connections.seats.take(self.origin)?);
+        Ok(())
+    }
+
+    /// It is another server's, or a snapshot process's.
+    pub(crate) fn be_node(&mut self) {
+        self.is_node = true;
+        self.connections.nodes.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
+        if self.is_node {
+            self.connections.nodes.fetch_sub(1, Ordering::Relaxed);
+        }
         // A panic in the middle of a request ends it too, or a restore would wait for it for ever.
         if self.activity.0.load(Ordering::Relaxed) % 2 == 1 {
             self.activity.end();

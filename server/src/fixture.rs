@@ -1,6 +1,5 @@
 //! What the tests of this crate share: a segment, and a server, that leave nothing behind.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -53,7 +52,14 @@ pub(crate) fn config() -> Config {
     let text = format!(
         "[cluster]\nname = \"unit-{pid}-{number}\"\nk = {K_BYTES}\nn = 1\n[[server]]\naddress = \"{ip}:7601\"\n"
     );
-    Config::parse(&text, Path::new("/nowhere/mcomp.cfg"), &Overrides::default()).expect("a config")
+    let folder = std::env::temp_dir().join(format!("mcomp-unit-{pid}-{number}"));
+    Config::parse(&text, &folder.join("mcomp.cfg"), &Overrides::default()).expect("a config")
+}
+
+/// Removes what a server of [`config`] has left on disk.
+pub(crate) fn remove_folder(config: &Config) {
+    // It may never have been made.
+    let _ = std::fs::remove_dir_all(config.folder());
 }
 
 /// A server of a cluster of its own, whose segment goes with it.
@@ -118,5 +124,6 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.server.stop();
         let _ = std::fs::remove_file(self.server.shared.segment.path());
+        remove_folder(&self.config);
     }
 }

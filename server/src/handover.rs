@@ -87,7 +87,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::fixture::{DEADLOCK, Running, config};
+    use crate::fixture::{DEADLOCK, Running, config, remove_folder};
     use crate::{Options, Server, StartError};
 
     /// A server that tells who is to take it over.
@@ -163,6 +163,7 @@ mod tests {
         let mut first = Server::start(&config, &giving).expect("a server");
         let held = Server::start(&config, &Options::default()).unwrap_err();
         assert!(matches!(held, StartError::Segment(ShmError::Busy { .. })), "{held}");
+        let scratch = config.clone();
         let second = std::thread::spawn(move || Server::start(&config, &taking));
         successors.recv_timeout(DEADLOCK).expect("it is asked");
         assert!(first.stop());
@@ -170,5 +171,7 @@ mod tests {
         let second = second.join().unwrap().expect("the segment is free");
         std::fs::remove_file(second.shared.segment.path()).expect("nobody else has removed it");
         assert!(matches!(second.opened(), Opened::TakenOver { clean: true, .. }), "{:?}", second.opened());
+        drop(second);
+        remove_folder(&scratch);
     }
 }

@@ -9,8 +9,8 @@
 //! a server that stops answers what it has received, and says of the rest that it was not done;
 //! during a cut no answer leaves before every server has switched, and never for longer than the cap.
 //!
-//! What it leaves out: other servers (it knows none; clients split by address), snapshots beyond its
-//! part of the cut (the snapshot process reads the segment by itself), and names for memory.
+//! What it leaves out: the memory of other servers (clients split by address), snapshots beyond its
+//! part of the cut (the snapshot process reads the segment by itself), and what the metadata means (`meta`).
 //!
 //! # Locks
 //!
@@ -20,6 +20,11 @@
 //! | `Cuts::hold` | since when answers are held | nothing | nothing |
 //! | `Restores::current` | who restores | nothing | nothing |
 //! | `Sessions::table` | answers kept for broken connections | nothing | nothing |
+//! | `Guards::table` | which memory is guarded by which fence | nothing | nothing |
+//! | `Guards::progress` | up to which entry of the metadata the memory is what it says | nothing | nothing |
+//! | `Metadata::current` | the newest connection of each other server | nothing | nothing |
+//! | `Metadata::threads` | the threads of the metadata, while they start and end | nothing | their start, their end |
+//! | `Link::queue` | what waits to be sent to another server | nothing | nothing |
 //! | `Connections::open` | the set of open connections | nothing | nothing |
 //! | `Places::taken` (of `net`) | how many places are taken, and by whom | nothing | nothing |
 //! | a block's semaphore (in the segment) | that block | nothing | a copy of at most 4 KiB |
@@ -36,6 +41,7 @@ mod cut;
 mod fixture;
 mod handover;
 mod memory;
+mod metadata;
 mod oplog;
 mod outbox;
 mod preflight;
@@ -45,5 +51,7 @@ mod session;
 mod successor;
 
 pub use handover::OnHandover;
+pub use mcomp_meta::Corrupt;
+pub use metadata::MetadataError;
 pub use preflight::{CONNECTION_FILES, OTHER_FILES};
 pub use server::{Options, STACK_BYTES, Server, StartError};

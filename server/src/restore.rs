@@ -181,7 +181,7 @@ mod tests {
 
         fn new() -> Scene {
             let scratch = Scratch::new();
-            let restores = Restores::new(Arc::clone(&scratch.segment), Connections::new(2, None));
+            let restores = Restores::new(Arc::clone(&scratch.segment), Connections::new(2, None, 0));
             Scene { scratch, restores }
         }
 
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_request_that_meets_the_closing_gate_is_refused_and_not_waited_for() {
         let scratch = Scratch::new();
-        let connections = Connections::new(2, None);
+        let connections = Connections::new(2, None, 0);
         let restores = Restores::new(Arc::clone(&scratch.segment), Arc::clone(&connections));
         let (restorer, other) =
             (connections.enter(Origin::User(0)).unwrap(), connections.enter(Origin::User(0)).unwrap());
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_request_that_panics_holds_no_restore_up() {
-        let connections = Connections::new(2, None);
+        let connections = Connections::new(2, None, 0);
         let (restorer, other) =
             (connections.enter(Origin::User(0)).unwrap(), connections.enter(Origin::User(0)).unwrap());
         let activity = Arc::clone(&other.activity);

@@ -12,6 +12,7 @@ use mcomp_net::auth::{Keyring, SecretError};
 use mcomp_net::{Endpoint, Listener, Watchdog, WatchdogLimits, is_open_to_others, unix_name};
 use mcomp_shm::{Opened, Segment, ShmError, Spec};
 use mcomp_wire::control::{Hello, ServerStatus};
+use mcomp_wire::meta::Fence;
 use mcomp_wire::{Header, Request, Space, Status, flags};
 use parking_lot::{Condvar, Mutex};
 
@@ -23,6 +24,7 @@ use crate::counters::Counters;
 use crate::cut::Cuts;
 use crate::handover::{Handover, OnHandover};
 use crate::memory::{Memory, Refusal};
+use crate::metadata::{Metadata, MetadataError};
 use crate::oplog::OpLog;
 use crate::preflight;
 use crate::restore::Restores;
@@ -113,6 +115,9 @@ pub enum StartError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The log of the metadata cannot be had.
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
     /// The secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -143,6 +148,7 @@ pub(crate) struct Shared {
     pub(crate) restores: Restores,
     pub(crate) sessions: Sessions,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) metadata: Metadata,
     pub(crate) counters: Arc<Counters>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) watchdog: Watchdog,
@@ -160,6 +166,15 @@ pub(crate) struct Shared {
     /// Nothing but a place to wait. Taken alone.
     pause: Mutex<()>,
     resume: Condvar,
+}
+
+/// What lets a request write to guarded memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pass {
+    /// The fence that it shows, if any.
+    Fence(Option<Fence>),
+    /// It is a restore's, which ends every lease.
+    Restorer,
 }
 
 /// How a thread of the server is started.
@@ -203,7 +218,7 @@ impl Server {
         let endpoints = [Endpoint::Unix(unix_name(config.name(), id, &address)), Endpoint::Tcp(address)];
         let is_new = matches!(opened, Opened::Created);
         let served = listen(id, &endpoints, keyring.is_some()).and_then(|listeners| {
-            let shared = Arc::new(Shared::new(config, options, Arc::clone(&segment), oplog, keyring)?);
+            let shared = Arc::new(Shared::new(config, options, Arc::clone(&segment), oplog, keyring, spawn)?);
             let mut server = Server { shared, listeners, threads: Vec::new(), opened };
             // If it fails, the threads that have begun end with the server.
             server.spawn_threads(spawn).map_err(StartError::Thread)?;
@@ -246,6 +261,8 @@ impl Server {
         self.listeners.iter().for_each(|listener| listener.close());
         self.shared.resume.notify_all();
         self.shared.cuts.stop();
+        // Whoever waits for the metadata is told that there will be no answer.
+        self.shared.metadata.stop();
         self.shared.watchdog.finish_reading_all();
         let drained = self.shared.connections.wait_until_none(LAST_ANSWERS) || {
             self.shared.watchdog.shutdown_all();
@@ -275,10 +292,11 @@ impl Shared {
         segment: Arc<Segment>,
         oplog: Option<OpLog>,
         keyring: Option<Arc<Keyring>>,
+        spawn: Spawn,
     ) -> Result<Shared, StartError> {
         let (id, limits) = (options.id, config.limits());
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
-        let connections = Connections::new(limits.max_connections, limits.max_connections_per_address);
+        let connections = Connections::new(limits.max_connections, limits.max_connections_per_address, config.n() - 1);
         let counters = Arc::<Counters>::default();
         let snapshot = config.snapshot();
         let watchdog_limits = WatchdogLimits {
@@ -288,8 +306,12 @@ impl Shared {
             // Between requests a client may be silent for as long as it likes.
             request: Duration::MAX,
         };
+        let watchdog = Watchdog::start(watchdog_limits).map_err(StartError::Thread)?;
+        let (agreed, peers) = (Arc::clone(&segment), Arc::clone(&connections));
+        let metadata = Metadata::start(config, id, agreed, peers, keyring.clone(), spawn)?;
         Ok(Shared {
             id,
+            metadata,
             memory: Memory::new(Arc::clone(&segment), space, id),
             cuts: Cuts::new(Arc::clone(&segment), Arc::clone(&counters), snapshot.hold_max, snapshot.time_limit),
             restores: Restores::new(Arc::clone(&segment), Arc::clone(&connections)),
@@ -297,7 +319,7 @@ impl Shared {
             connections,
             counters,
             budget: Budget::new(usize::try_from(limits.buffer_budget_bytes).unwrap_or(usize::MAX)),
-            watchdog: Watchdog::start(watchdog_limits).map_err(StartError::Thread)?,
+            watchdog,
             handover: Handover::new(options.on_handover.clone()),
             oplog,
             keyring,
@@ -352,11 +374,21 @@ impl Shared {
 
     /// Whether a data request may be tried now.
     #[inline]
-    pub(crate) fn admit(&self, connection: u64, header: &Header, request: &Request<'_>) -> Result<(), Refused> {
+    pub(crate) fn admit(
+        &self,
+        connection: u64,
+        header: &Header,
+        request: &Request<'_>,
+        pass: Pass,
+    ) -> Result<(), Refused> {
         if self.segment.is_restoring() {
             self.restores.admits(connection, request.modifies()).map_err(Refused::Before)?;
         }
-        self.restores.check_epoch(header.config_epoch).map_err(Refused::Before)
+        self.restores.check_epoch(header.config_epoch).map_err(Refused::Before)?;
+        match pass {
+            Pass::Restorer => Ok(()),
+            Pass::Fence(fence) => self.metadata.guards.check(request, fence).map_err(Refused::Before),
+        }
     }
 
     /// Refuses to stop for a successor in the middle of what would be lost by it, or would keep it waiting for too long.
@@ -430,7 +462,7 @@ pub(crate) fn spawn(name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<Jo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::config;
+    use crate::fixture::{config, remove_folder};
 
     /// The name of the address stood for nothing when it was looked at, and for an open address when it was bound.
     #[test]
@@ -456,5 +488,6 @@ mod tests {
         let failed = Server::start_with(&config, &Options::default(), no_tcp).unwrap_err();
         assert!(matches!(failed, StartError::Thread(_)), "{failed}");
         std::fs::remove_file(path).expect("an older segment keeps its data");
+        remove_folder(&config);
     }
 }

@@ -101,7 +101,10 @@ pub(crate) struct Header {
     pub(crate) pid: AtomicU32,
     reserved_0: AtomicU32,
     pub(crate) created_unix_ms: AtomicU64,
-    reserved_1: [AtomicU64; 3],
+    /// Which log of the metadata the segment has obeyed, and up to which entry.
+    pub(crate) agreed_log: AtomicU64,
+    pub(crate) agreed_index: AtomicU64,
+    reserved_1: AtomicU64,
     /// Epoch << 1 | a cut is active.
     pub(crate) cut: AtomicU64,
     /// The epoch whose answers are being held; 0 = none.
@@ -327,6 +330,8 @@ mod tests {
             (offset_of!(Header, segment_id), 120),
             (offset_of!(Header, incarnation), 136),
             (offset_of!(Header, config_epoch), 144),
+            (offset_of!(Header, agreed_log), 168),
+            (offset_of!(Header, agreed_index), 176),
             (offset_of!(Header, pid), 152),
             (offset_of!(Header, created_unix_ms), 160),
             (offset_of!(Header, cut), 192),

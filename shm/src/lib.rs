@@ -34,6 +34,7 @@ compile_error!("a segment is mapped whole, which needs a 64-bit address space");
 #[cfg(not(target_os = "linux"))]
 compile_error!("segments use futexes, hole punching and /dev/shm of Linux");
 
+mod agreed;
 mod background;
 mod block;
 mod change;

@@ -70,6 +70,10 @@ fn as_ordinary_user() -> Option<Vec<&'static str>> {
 fn start_in(cluster: &mut Cluster, way: &[&str]) {
     let dir = cluster.dir.path().to_owned();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o711)).expect("our own folder");
+    // Where that user may keep the metadata.
+    let metadata = dir.join("metadata");
+    fs::create_dir(&metadata).expect("a folder");
+    fs::set_permissions(&metadata, fs::Permissions::from_mode(0o777)).expect("our own folder");
     let program = dir.join("mcomp");
     fs::copy(MCOMP, &program).expect("a copy of the program");
     let script = format!("shift && exec {} '{}' \"$@\"", way.join(" "), program.display());

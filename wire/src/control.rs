@@ -301,6 +301,13 @@ pub struct SnapshotterStatus {
     pub last: String,
 }
 
+/// To a memory server: answer when the memory is what the metadata said at an index.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Await {
+    /// The index of an answer.
+    pub index: u64,
+}
+
 /// The bytes of a control body.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     postcard::to_allocvec(message).expect("control messages hold nothing that postcard cannot encode")

@@ -28,9 +28,11 @@ pub mod flags {
     pub const MORE: u16 = 1 << 2;
     /// A seal follows the body (agreed on in the handshake); the length does not count it.
     pub const SEALED: u16 = 1 << 3;
+    /// A fence stands before the body of a data request; the length counts it.
+    pub const FENCED: u16 = 1 << 4;
     /// Every flag this version knows. A frame with another one is refused: it would mean something
-    /// that this side cannot honour (a fence).
-    pub const KNOWN: u16 = ANSWER | CHECKSUM | MORE | SEALED;
+    /// that this side cannot honour.
+    pub const KNOWN: u16 = ANSWER | CHECKSUM | MORE | SEALED | FENCED;
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

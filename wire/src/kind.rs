@@ -97,6 +97,14 @@ numbered! {
         SnapshotProgress = 0x43 "snapshot_progress",
         /// In the answer to a collect: one encoded chunk.
         SnapshotChunk = 0x44 "snapshot_chunk",
+        /// A command about the metadata: an [`crate::meta::Ask`], answered by a [`crate::meta::Told`].
+        Command = 0x50 "command",
+        /// A question about the metadata: a [`crate::meta::Query`], answered by a [`crate::meta::Found`].
+        Query = 0x51 "query",
+        /// Wait until this server's memory is what the metadata said at an index.
+        Await = 0x52 "await",
+        /// From server to server, without an answer: a part of a message about the metadata.
+        Peer = 0x60 "peer",
     }
 }
 

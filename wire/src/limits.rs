@@ -81,6 +81,12 @@ pub const MAX_PARTIES: u32 = 4096;
 /// How long a command may wait for a lock or a barrier, in milliseconds.
 pub const MAX_WAIT_MS: u64 = 86_400_000;
 
+/// Bytes of one part of a message from server to server.
+pub const MAX_PEER_PART: usize = MAX_PAYLOAD;
+
+/// Bytes of one message from server to server: the whole metadata at most.
+pub const MAX_PEER_MESSAGE: usize = 1 << 30;
+
 /// As much of a sentence as [`MAX_MESSAGE`] allows.
 pub fn cut_message(message: &str) -> &str {
     &message[..message.floor_char_boundary(MAX_MESSAGE)]

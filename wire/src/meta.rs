@@ -365,6 +365,41 @@ impl Fence {
     }
 }
 
+/// From one server to another: a part of a message about the metadata. Parts follow each other on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerPart<'a> {
+    /// Which server speaks.
+    pub from: u32,
+    /// Whether another part of the same message follows.
+    pub more: bool,
+    /// Bytes of the message.
+    pub bytes: &'a [u8],
+}
+
+impl<'a> PeerPart<'a> {
+    /// Bytes before those of the message.
+    pub const OVERHEAD: usize = 8;
+
+    /// Appends its bytes: who speaks, whether more follows in four bytes, then those of the message.
+    pub fn emit(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.from.to_le_bytes());
+        out.extend_from_slice(&u32::from(self.more).to_le_bytes());
+        out.extend_from_slice(self.bytes);
+    }
+
+    /// Reads the bytes of [`PeerPart::emit`].
+    pub fn parse(body: &'a [u8]) -> Result<PeerPart<'a>, Malformed> {
+        let (from, rest) = body.split_first_chunk::<4>().ok_or(Malformed::Short)?;
+        let (more, bytes) = rest.split_first_chunk::<4>().ok_or(Malformed::Short)?;
+        let more = match u32::from_le_bytes(*more) {
+            0 => false,
+            1 => true,
+            _ => return Err(Malformed::Reserved),
+        };
+        Ok(PeerPart { from: u32::from_le_bytes(*from), more, bytes })
+    }
+}
+
 /// The id of a lock, by its name: FNV-1a of 128 bits. It need not be secret, nor unique: a fence's number is.
 pub fn lock_id(name: &str) -> Uuid {
     const BASIS: u128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d;
@@ -393,6 +428,18 @@ mod tests {
         assert_eq!(Fence::parse(&bytes[..23]), Err(Malformed::Short));
         bytes.push(9);
         assert_eq!(Fence::parse(&bytes), Ok((fence, &[9][..])));
+    }
+
+    #[test]
+    fn golden_peer_part() {
+        let part = PeerPart { from: 2, more: true, bytes: b"xy" };
+        let mut bytes = Vec::new();
+        part.emit(&mut bytes);
+        assert_eq!(bytes, [2, 0, 0, 0, 1, 0, 0, 0, b'x', b'y']);
+        assert_eq!(PeerPart::parse(&bytes), Ok(part));
+        assert_eq!(PeerPart::parse(&bytes[..7]), Err(Malformed::Short));
+        bytes[4] = 2;
+        assert_eq!(PeerPart::parse(&bytes), Err(Malformed::Reserved));
     }
 
     #[test]

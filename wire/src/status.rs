@@ -84,6 +84,8 @@ statuses! {
     Locked = 26 "locked",
     /// A value that makes no sense: mend the request.
     Invalid = 27 "usage",
+    /// The memory is under a lease whose fence was not shown, or the lease or lock of the fence has ended.
+    Guarded = 28 "guarded",
 }
 
 impl std::fmt::Display for Status {

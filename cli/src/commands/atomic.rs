@@ -8,7 +8,8 @@ use crate::globals::Globals;
 use crate::output;
 
 pub(crate) fn cas(globals: &Globals, args: &CasArgs) -> anyhow::Result<Exit> {
-    let exchanged = globals.cluster()?.compare_exchange(args.addr, args.old, args.new)?;
+    let cluster = globals.cluster()?;
+    let exchanged = cluster.compare_exchange(args.addr.locate(&cluster, 8)?, args.old, args.new)?;
     let (swapped, value) = (exchanged.swapped, exchanged.previous);
     match globals.json {
         true => output::json(&json!({"outcome": "ok", "swapped": swapped, "value": value}))?,
@@ -18,12 +19,14 @@ pub(crate) fn cas(globals: &Globals, args: &CasArgs) -> anyhow::Result<Exit> {
 }
 
 pub(crate) fn add(globals: &Globals, args: &AddArgs) -> anyhow::Result<Exit> {
-    let before = globals.cluster()?.fetch_add(args.addr, args.delta)?;
+    let cluster = globals.cluster()?;
+    let before = cluster.fetch_add(args.addr.locate(&cluster, 8)?, args.delta)?;
     print(globals, before)
 }
 
 pub(crate) fn swap(globals: &Globals, args: &SwapArgs) -> anyhow::Result<Exit> {
-    let before = globals.cluster()?.swap(args.addr, args.new)?;
+    let cluster = globals.cluster()?;
+    let before = cluster.swap(args.addr.locate(&cluster, 8)?, args.new)?;
     print(globals, before)
 }
 

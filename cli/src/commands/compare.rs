@@ -17,7 +17,7 @@ const PART_LEN: u64 = 8 << 20;
 pub(crate) fn run(globals: &Globals, args: &CompareArgs) -> anyhow::Result<Exit> {
     let cluster = globals.cluster()?;
     let difference = match args.file.as_os_str() == "-" {
-        true => compare(&cluster, args.addr, io::stdin().lock(), "stdin", |_| ())?,
+        true => compare(&cluster, args.addr.locate(&cluster, 0)?, io::stdin().lock(), "stdin", |_| ())?,
         false => compare_file(globals, &cluster, args)?,
     };
     match difference {
@@ -37,9 +37,10 @@ fn compare_file(globals: &Globals, cluster: &Cluster, args: &CompareArgs) -> any
     let file = File::open(&args.file).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     let len = if metadata.is_file() { metadata.len() } else { 0 };
-    check_room(cluster, args.addr, len)?;
+    let addr = args.addr.locate(cluster, len)?;
+    check_room(cluster, addr, len)?;
     let mut bar = progress::bar("comparing", globals);
-    compare(cluster, args.addr, file, &name, |done| bar(done, len.max(done)))
+    compare(cluster, addr, file, &name, |done| bar(done, len.max(done)))
 }
 
 /// The first address from `addr` on whose byte is not the reader's.

@@ -1,6 +1,7 @@
 //! One file for each subcommand that is not a program of its own: it takes its arguments, calls a
 //! library, and prints.
 
+pub(crate) mod agreed;
 pub(crate) mod atomic;
 pub(crate) mod bench;
 pub(crate) mod compare;
@@ -9,6 +10,9 @@ pub(crate) mod config;
 pub(crate) mod doctor;
 mod exposed;
 mod interrupted;
+pub(crate) mod lease;
+pub(crate) mod lock;
+mod place;
 mod process;
 pub(crate) mod purge;
 pub(crate) mod range;

@@ -8,8 +8,10 @@ use crate::globals::Globals;
 use crate::output;
 
 pub(crate) fn fill(globals: &Globals, args: &FillArgs) -> anyhow::Result<Exit> {
-    let FillArgs { addr, len, byte } = *args;
-    globals.cluster()?.fill(addr, len, byte)?;
+    let FillArgs { ref addr, len, byte } = *args;
+    let cluster = globals.cluster()?;
+    let addr = addr.locate(&cluster, len)?;
+    cluster.fill(addr, len, byte)?;
     if globals.json {
         output::json(&json!({"outcome": "ok", "addr": addr, "len": len}))?;
     }
@@ -17,8 +19,10 @@ pub(crate) fn fill(globals: &Globals, args: &FillArgs) -> anyhow::Result<Exit> {
 }
 
 pub(crate) fn copy(globals: &Globals, args: &CopyArgs) -> anyhow::Result<Exit> {
-    let CopyArgs { from, to, len } = *args;
-    globals.cluster()?.copy(from, to, len)?;
+    let CopyArgs { ref from, ref to, len } = *args;
+    let cluster = globals.cluster()?;
+    let (from, to) = (from.locate(&cluster, len)?, to.locate(&cluster, len)?);
+    cluster.copy(from, to, len)?;
     if globals.json {
         output::json(&json!({"outcome": "ok", "from": from, "to": to, "len": len}))?;
     }

@@ -18,66 +18,83 @@ use crate::output::{self, Hexdump, Replacement, Stdout, Text, progress};
 const JSON_LEN_MAX: u64 = 1 << 20;
 
 pub(crate) fn run(globals: &Globals, args: &ReadArgs) -> anyhow::Result<Exit> {
+    let cluster = globals.cluster()?;
+    let (addr, room) = args.addr.span(&cluster)?;
+    let what = match (args.len, room) {
+        (Some(len), Some(room)) if len > room => return Err(args.addr.too_short(len, room).into()),
+        (Some(len), _) | (None, Some(len)) => What { cluster, addr, len, format: args.format },
+        (None, None) => {
+            return Err(Failure::usage(
+                "how many bytes? Behind an address their number is needed: mcomp read ADDR LEN",
+            )
+            .into());
+        }
+    };
     match &args.output {
-        Some(path) if path.as_os_str() != "-" => to_file(globals, args, path)?,
-        _ if globals.json => to_json(globals, args)?,
-        _ => to_stdout(globals, args)?,
+        Some(path) if path.as_os_str() != "-" => to_file(globals, &what, path)?,
+        _ if globals.json => to_json(&what)?,
+        _ => to_stdout(globals, &what)?,
     }
     Ok(Exit::DONE)
 }
 
-fn to_file(globals: &Globals, args: &ReadArgs, path: &Path) -> anyhow::Result<()> {
-    let cluster = globals.cluster()?;
+/// What is read, ready to run.
+struct What {
+    cluster: Cluster,
+    addr: u64,
+    len: u64,
+    format: Option<Format>,
+}
+
+fn to_file(globals: &Globals, what: &What, path: &Path) -> anyhow::Result<()> {
     let failed = |what: &str, error: std::io::Error| Failure::io(format!("{what} {}", path.display()), &error);
     let mut file = Replacement::create(path).map_err(|error| failed("create", error))?;
-    let format = args.format.unwrap_or(Format::Raw);
+    let format = what.format.unwrap_or(Format::Raw);
     let mut bar = progress::bar("reading", globals);
-    let copied = stream(&cluster, args, format, false, &mut file, |done| bar(done, args.len));
+    let copied = stream(what, format, false, &mut file, |done| bar(done, what.len));
     copied.with_context(|| format!("reading to {}", path.display()))?;
     file.finish().map_err(|error| failed("write", error))?;
     if globals.json {
         let path = path.display().to_string();
-        output::json(&json!({"outcome": "ok", "addr": args.addr, "len": args.len, "path": path}))?;
+        output::json(&json!({"outcome": "ok", "addr": what.addr, "len": what.len, "path": path}))?;
     }
     Ok(())
 }
 
-fn to_json(globals: &Globals, args: &ReadArgs) -> anyhow::Result<()> {
-    let ReadArgs { addr, len, .. } = *args;
-    if args.format.is_some() {
+fn to_json(what: &What) -> anyhow::Result<()> {
+    let What { addr, len, .. } = *what;
+    if what.format.is_some() {
         return Err(Failure::usage("--json prints bytes as base64: leave --format out, or name a file with -o").into());
     }
     if len > JSON_LEN_MAX {
         let text = format!("{len} bytes are too many for one JSON object, at most {JSON_LEN_MAX}: name a file with -o");
         return Err(Failure::new(Exit::USAGE, "too_large", text).into());
     }
-    let bytes = globals.cluster()?.read_vec(addr, len)?;
+    let bytes = what.cluster.read_vec(addr, len)?;
     let data = STANDARD.encode(bytes);
     Ok(output::json(&json!({"outcome": "ok", "addr": addr, "len": len, "data": data}))?)
 }
 
-fn to_stdout(globals: &Globals, args: &ReadArgs) -> anyhow::Result<()> {
-    let cluster = globals.cluster()?;
+fn to_stdout(globals: &Globals, what: &What) -> anyhow::Result<()> {
     let mut stdout = Stdout::lock();
     let is_terminal = stdout.is_terminal();
-    let format = args.format.unwrap_or(if is_terminal { Format::Hex } else { Format::Raw });
+    let format = what.format.unwrap_or(if is_terminal { Format::Hex } else { Format::Raw });
     if is_terminal {
-        return stream(&cluster, args, format, true, &mut stdout, |_| ());
+        return stream(what, format, true, &mut stdout, |_| ());
     }
     let mut bar = progress::bar("reading", globals);
-    stream(&cluster, args, format, false, &mut stdout, |done| bar(done, args.len))
+    stream(what, format, false, &mut stdout, |done| bar(done, what.len))
 }
 
 /// Gives the bytes to `out`; a text for a terminal gets its last line ended.
 fn stream(
-    cluster: &Cluster,
-    args: &ReadArgs,
+    what: &What,
     format: Format,
     is_terminal: bool,
     out: &mut impl Write,
     progress: impl FnMut(u64),
 ) -> anyhow::Result<()> {
-    let ReadArgs { addr, len, .. } = *args;
+    let What { ref cluster, addr, len, .. } = *what;
     match format {
         Format::Raw => {
             cluster.copy_to(addr, len, &mut *out, progress)?;

@@ -21,12 +21,17 @@ use crate::output::{self, progress};
 const LOOK_AHEAD: u64 = 4 << 20;
 
 pub(crate) fn run(globals: &Globals, args: WriteArgs) -> anyhow::Result<Exit> {
-    let addr = args.addr;
     let cluster = globals.cluster()?;
+    let (addr, room) = args.addr.span(&cluster)?;
+    let target = Target { addr, room: room.or_else(|| cluster.size().checked_sub(addr)) };
     let len = match args.source.into_source() {
-        Source::Bytes(bytes) => cluster.write_at(addr, &bytes).map(|()| bytes.len() as u64)?,
-        Source::File(path) => from_file(globals, &cluster, addr, &path)?,
-        Source::Stdin => from_stream(globals, &cluster, addr, io::stdin().lock(), "stdin")?,
+        Source::Bytes(bytes) => {
+            let len = bytes.len() as u64;
+            cluster.write_at(args.addr.locate(&cluster, len)?, &bytes)?;
+            len
+        }
+        Source::File(path) => from_file(globals, &cluster, target, &path)?,
+        Source::Stdin => from_stream(globals, &cluster, target, io::stdin().lock(), "stdin")?,
     };
     if globals.json {
         output::json(&json!({"outcome": "ok", "addr": addr, "len": len}))?;
@@ -36,7 +41,14 @@ pub(crate) fn run(globals: &Globals, args: WriteArgs) -> anyhow::Result<Exit> {
     Ok(Exit::DONE)
 }
 
-fn from_file(globals: &Globals, cluster: &Cluster, addr: u64, path: &Path) -> anyhow::Result<u64> {
+/// Where the bytes go, and how many may go there; none when it lies outside the memory.
+#[derive(Clone, Copy)]
+struct Target {
+    addr: u64,
+    room: Option<u64>,
+}
+
+fn from_file(globals: &Globals, cluster: &Cluster, target: Target, path: &Path) -> anyhow::Result<u64> {
     let name = path.display().to_string();
     let failed = |error| Failure::io(format!("open {name}"), &error);
     let file = File::open(path).map_err(failed)?;
@@ -44,10 +56,14 @@ fn from_file(globals: &Globals, cluster: &Cluster, addr: u64, path: &Path) -> an
     let len = metadata.len();
     // The files of /proc say 0 and hold more, so that an empty file is read like a pipe.
     if !metadata.is_file() || len == 0 {
-        return from_stream(globals, cluster, addr, file, &name);
+        return from_stream(globals, cluster, target, file, &name);
+    }
+    if let Some(room) = target.room.filter(|room| len > *room && *room < cluster.size().saturating_sub(target.addr)) {
+        return Err(Failure::too_long(&name, target.addr, room).into());
     }
     let mut bar = progress::bar("writing", globals);
-    let written = copy_guarded(globals, cluster, file, addr, len, |done| bar(done, len)).context(name.clone())?;
+    let written =
+        copy_guarded(globals, cluster, file, target.addr, len, |done| bar(done, len)).context(name.clone())?;
     if written < len {
         let text = format!("{name} became shorter while it was read: {written} of {len} bytes were written");
         return Err(Failure::new(Exit::UNKNOWN, "io", text).into());
@@ -59,12 +75,12 @@ fn from_file(globals: &Globals, cluster: &Cluster, addr: u64, path: &Path) -> an
 fn from_stream(
     globals: &Globals,
     cluster: &Cluster,
-    addr: u64,
+    target: Target,
     mut reader: impl Read,
     name: &str,
 ) -> anyhow::Result<u64> {
-    let size = cluster.size();
-    let room = size.checked_sub(addr).ok_or(Error::OutOfRange { addr, len: 0, size })?;
+    let (addr, size) = (target.addr, cluster.size());
+    let room = target.room.ok_or(Error::OutOfRange { addr, len: 0, size })?;
     let mut ahead = Vec::new();
     let look_ahead = reader.by_ref().take(LOOK_AHEAD.min(room + 1)).read_to_end(&mut ahead);
     look_ahead.map_err(|error| Failure::io(format!("read {name}"), &error))?;

@@ -16,14 +16,15 @@ Examples:
   mcomp read 0 64
   mcomp read 64MiB 1KiB -o block.bin
   mcomp read 0x1000 5 --format text
+  mcomp read results[0:64]
   mcomp read 0 1GiB | sha256sum")]
 pub(crate) struct ReadArgs {
     /// The first address
-    #[arg(value_name = "ADDR", value_parser = value::address)]
-    pub(crate) addr: u64,
-    /// How many bytes
+    #[arg(value_name = "ADDR", value_parser = value::place)]
+    pub(crate) addr: value::Place,
+    /// How many bytes; may be left out behind a name, for all that it names
     #[arg(value_name = "LEN", value_parser = value::size)]
-    pub(crate) len: u64,
+    pub(crate) len: Option<u64>,
     /// Write to this file, which appears whole or not at all; - is stdout
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
@@ -57,8 +58,8 @@ Examples:
   mcomp write 0 -- --dashes-first")]
 pub(crate) struct WriteArgs {
     /// The first address
-    #[arg(value_name = "ADDR", value_parser = value::address)]
-    pub(crate) addr: u64,
+    #[arg(value_name = "ADDR", value_parser = value::place)]
+    pub(crate) addr: value::Place,
     #[command(flatten)]
     pub(crate) source: SourceFlags,
 }
@@ -111,8 +112,8 @@ Examples:
   mcomp fill 0x1000 4096 0xff")]
 pub(crate) struct FillArgs {
     /// The first address
-    #[arg(value_name = "ADDR", value_parser = value::address)]
-    pub(crate) addr: u64,
+    #[arg(value_name = "ADDR", value_parser = value::place)]
+    pub(crate) addr: value::Place,
     /// How many bytes
     #[arg(value_name = "LEN", value_parser = value::size)]
     pub(crate) len: u64,
@@ -130,11 +131,11 @@ Examples:
   mcomp copy 0 64MiB 1MiB")]
 pub(crate) struct CopyArgs {
     /// The first address to copy from
-    #[arg(value_name = "FROM", value_parser = value::address)]
-    pub(crate) from: u64,
+    #[arg(value_name = "FROM", value_parser = value::place)]
+    pub(crate) from: value::Place,
     /// The first address to copy to
-    #[arg(value_name = "TO", value_parser = value::address)]
-    pub(crate) to: u64,
+    #[arg(value_name = "TO", value_parser = value::place)]
+    pub(crate) to: value::Place,
     /// How many bytes
     #[arg(value_name = "LEN", value_parser = value::size)]
     pub(crate) len: u64,
@@ -149,8 +150,8 @@ Examples:
   mcomp compare 64MiB image.bin")]
 pub(crate) struct CompareArgs {
     /// The first address
-    #[arg(value_name = "ADDR", value_parser = value::address)]
-    pub(crate) addr: u64,
+    #[arg(value_name = "ADDR", value_parser = value::place)]
+    pub(crate) addr: value::Place,
     /// What to compare with; - is stdin
     #[arg(value_name = "FILE")]
     pub(crate) file: PathBuf,
@@ -166,8 +167,8 @@ Examples:
   mcomp cas 64 0 1")]
 pub(crate) struct CasArgs {
     /// The address, a multiple of 8
-    #[arg(value_name = "ADDR", value_parser = value::address)]
-    pub(crate) addr: u64,
+    #[arg(value_name = "ADDR", value_parser = value::place)]
+    pub(crate) addr: value::Place,
     /// The value that must be there
     #[arg(value_name = "OLD", value_parser = value::number, allow_negative_numbers = true)]
     pub(crate) old: u64,
@@ -186,8 +187,8 @@ Examples:
   mcomp add 64 -1")]
 pub(crate) struct AddArgs {
     /// The address, a multiple of 8
-    #[arg(value_name = "ADDR", value_parser = value::address)]
-    pub(crate) addr: u64,
+    #[arg(value_name = "ADDR", value_parser = value::place)]
+    pub(crate) addr: value::Place,
     /// What to add; may be negative
     #[arg(value_name = "DELTA", value_parser = value::delta, allow_hyphen_values = true)]
     pub(crate) delta: u64,
@@ -202,8 +203,8 @@ Examples:
   mcomp swap 64 0xffff")]
 pub(crate) struct SwapArgs {
     /// The address, a multiple of 8
-    #[arg(value_name = "ADDR", value_parser = value::address)]
-    pub(crate) addr: u64,
+    #[arg(value_name = "ADDR", value_parser = value::place)]
+    pub(crate) addr: value::Place,
     /// The value that takes its place
     #[arg(value_name = "NEW", value_parser = value::number, allow_negative_numbers = true)]
     pub(crate) new: u64,

@@ -7,6 +7,7 @@
 //!
 //! Leaves out what takes the configuration to know, such as whether an address exists.
 
+mod agreed;
 mod bench;
 mod data;
 mod process;
@@ -18,10 +19,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mcomp_client::meta::Fence;
 
+pub(crate) use agreed::{AllocArgs, FreeArgs, GcArgs, LeaseArgs, LeaseCommand, LockArgs, ReallocArgs, StatArgs};
 pub(crate) use bench::BenchArgs;
 pub(crate) use data::{
-    AddArgs, CasArgs, CompareArgs, CopyArgs, FillArgs, Format, ReadArgs, Source, SwapArgs, WriteArgs,
+    AddArgs, CasArgs, CompareArgs, CopyArgs, FillArgs, Format, ReadArgs, Source, SourceFlags, SwapArgs, WriteArgs,
 };
 pub(crate) use process::{DemoArgs, ParentFlag, ServerArgs, SnapshotterArgs, UpArgs};
 pub(crate) use secret::{SecretArgs, SecretCommand, SecretRole};
@@ -72,6 +75,9 @@ pub(crate) struct GlobalFlags {
     /// Talk to every server over TCP, as if it were on another machine
     #[arg(long, global = true)]
     pub(crate) remote: bool,
+    /// Write only while this lease or lock holds, as ID:NUMBER; `mcomp lock` sets it for its command
+    #[arg(long, global = true, value_name = "FENCE", env = "MCOMP_FENCE", hide_env_values = true, value_parser = agreed::fence)]
+    pub(crate) fence: Option<Fence>,
     /// Print errors only
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
@@ -119,6 +125,23 @@ pub(crate) enum Command {
     Add(AddArgs),
     /// Replace the 8 bytes at an address
     Swap(SwapArgs),
+    /// Allocate memory, and print its address
+    Alloc(AllocArgs),
+    /// Give an allocation back
+    Free(FreeArgs),
+    /// Make an allocation longer or shorter
+    Realloc(ReallocArgs),
+    /// List the allocations
+    #[command(after_help = LS_EXAMPLES)]
+    Ls,
+    /// Show an allocation, or how the memory is used
+    Stat(StatArgs),
+    /// Free what programs that died have left
+    Gc(GcArgs),
+    /// Allocate memory with a time to live, and use it
+    Lease(LeaseArgs),
+    /// Run a command while a lock is held
+    Lock(LockArgs),
     /// Save the memory to a file, and look after the files
     Snapshot(SnapshotArgs),
     /// Bring the memory back from a snapshot
@@ -144,6 +167,11 @@ pub(crate) enum Command {
     #[command(after_help = PURGE_EXAMPLES)]
     Purge,
 }
+
+const LS_EXAMPLES: &str = "\
+Examples:
+  mcomp ls
+  mcomp ls --json | jq '.regions[] | select(.lease)'";
 
 const STATUS_EXAMPLES: &str = "\
 Exits with 69 when a server does not answer; all others are shown all the same.
@@ -174,7 +202,7 @@ Examples:
   echo '{\"id\":2,\"op\":\"read\",\"addr\":0,\"len\":5}' | mcomp shell
   echo '{\"id\":3,\"op\":\"cas\",\"addr\":64,\"old\":0,\"new\":7}' | mcomp shell
 
-The ops: read write fill copy checksum cas add swap status snapshot";
+The ops: read write fill copy checksum cas add swap status snapshot alloc free realloc renew release lock unlock";
 
 const PURGE_EXAMPLES: &str = "\
 The memory of the cluster on this machine is lost; only a snapshot brings it back. A segment that a \

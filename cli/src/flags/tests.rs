@@ -61,7 +61,8 @@ fn wrong_arguments_are_refused() {
     for line in [
         "read -1 5",
         "read 0 5 --format base64",
-        "read 0",
+        "read 1x 5",
+        "read name[3:2]",
         "fill 0 16 256",
         "cas 0 1",
         "cas 0 1 -1",

@@ -22,6 +22,45 @@ pub(crate) fn address(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Where something lies: an address, or a name with a part of what it names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// A number.
+    Addr(u64),
+    /// `NAME`, `NAME+FROM`, or `NAME[FROM:TO]`.
+    Named {
+        /// The name of an allocation.
+        name: String,
+        /// Bytes before the place.
+        from: u64,
+        /// Where the place ends, if that was said.
+        to: Option<u64>,
+    },
+}
+
+/// An address, `NAME`, `NAME+64`, or `NAME[0:64]`.
+pub(crate) fn place(text: &str) -> Result<Place, String> {
+    if !text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') {
+        return address(text).map(Place::Addr);
+    }
+    let wrong = || format!("{text:?} is no place: write an address, or NAME, NAME+64, NAME[0:64]");
+    let named = |name: &str, from, to| match mcomp_client::meta::is_name(name) {
+        true => Ok(Place::Named { name: name.to_owned(), from, to }),
+        false => Err(wrong()),
+    };
+    if let Some((name, from)) = text.split_once('+') {
+        return named(name, address(from)?, None);
+    }
+    let Some((name, part)) = text.split_once('[') else { return named(text, 0, None) };
+    let (from, to) = part.strip_suffix(']').and_then(|part| part.split_once(':')).ok_or_else(wrong)?;
+    let from = if from.is_empty() { 0 } else { address(from)? };
+    let to = if to.is_empty() { None } else { Some(address(to)?) };
+    if to.is_some_and(|to| to < from) {
+        return Err(wrong());
+    }
+    named(name, from, to)
+}
+
 /// One server of the configuration, or all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WhichServer {

@@ -1,7 +1,9 @@
 //! The fields of a request: each is taken by name as the type that its op needs, and none may be left
 //! over. What is wrong is named with its field and its value.
 
+use mcomp_wire::meta::{Fence, lock_id};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::exit::Failure;
 
@@ -43,9 +45,43 @@ impl Fields {
         byte.ok_or_else(|| self.wrong(name, &value, "an integer from 0 to 255"))
     }
 
+    /// An integer of 64 bits without a sign, if there is one.
+    pub(super) fn optional_number(&mut self, name: &'static str) -> Result<Option<u64>, Failure> {
+        match self.take(name).filter(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(value) => {
+                let wrong = || self.wrong(name, &value, "an integer from 0 to 18446744073709551615");
+                value.as_u64().map(Some).ok_or_else(wrong)
+            }
+        }
+    }
+
+    /// A string.
+    pub(super) fn required_text(&mut self, name: &'static str) -> Result<String, Failure> {
+        self.text(name)?.ok_or_else(|| Failure::usage(format!("{}: \"{name}\" is missing", self.op)))
+    }
+
+    /// The id of a lease.
+    pub(super) fn uuid(&mut self, name: &'static str) -> Result<Uuid, Failure> {
+        let value = self.required(name)?;
+        let id = value.as_str().and_then(|text| text.parse().ok());
+        id.ok_or_else(|| self.wrong(name, &value, "the id of a lease"))
+    }
+
+    /// What a write shows, if anything: the id of a lease, or the name of a lock, and the number.
+    pub(super) fn fence(&mut self, name: &'static str) -> Result<Option<Fence>, Failure> {
+        let Some(value) = self.take(name).filter(|value| !value.is_null()) else { return Ok(None) };
+        let parsed = value.as_object().filter(|fields| fields.len() == 2).and_then(|fields| {
+            let id = fields.get("id")?.as_str()?;
+            Some(Fence { id: id.parse().unwrap_or_else(|_| lock_id(id)), number: fields.get("number")?.as_u64()? })
+        });
+        let form = "{\"id\": the id of a lease or the name of a lock, \"number\": its fence}";
+        parsed.map(Some).ok_or_else(|| self.wrong(name, &value, form))
+    }
+
     /// A string, if there is one.
     pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, Failure> {
-        match self.take(name) {
+        match self.take(name).filter(|value| !value.is_null()) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(other) => Err(self.wrong(name, &other, "a string")),

@@ -25,11 +25,11 @@ use request::{Id, Request};
 use session::Session;
 
 pub(crate) fn run(globals: &Globals) -> anyhow::Result<Exit> {
-    let session = Session::open(globals)?;
+    let mut session = Session::open(globals)?;
     let mut lines = Lines::new(io::stdin().lock());
     let mut stdout = Stdout::lock();
     while let Some(line) = lines.next().map_err(|error| Failure::io("read stdin", &error))? {
-        let mut answer = answer(&session, line);
+        let mut answer = answer(&mut session, line);
         answer.push(b'\n');
         stdout.write_all(&answer)?;
         stdout.flush()?;
@@ -38,7 +38,7 @@ pub(crate) fn run(globals: &Globals) -> anyhow::Result<Exit> {
 }
 
 /// The answer to one line, without its newline.
-fn answer(session: &Session, line: Line<'_>) -> Vec<u8> {
+fn answer(session: &mut Session, line: Line<'_>) -> Vec<u8> {
     let (id, request) = Request::parse(line);
     let answer = request.map_err(Into::into).and_then(|request| session.run(request));
     let said = match answer {

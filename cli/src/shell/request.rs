@@ -6,9 +6,11 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use mcomp_wire::meta::Fence;
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::fields::{Fields, shown};
 use super::line::{LINE_LEN_MAX, Line};
@@ -17,12 +19,10 @@ use crate::exit::{Exit, Failure};
 /// The most that one read may ask for.
 pub(super) const READ_LEN_MAX: u64 = 16 << 20;
 
-const OPS: &str = "read, write, fill, copy, checksum, cas, add, swap, status and snapshot";
+const OPS: &str = "read, write, fill, copy, checksum, cas, add, swap, status, snapshot, alloc, free, realloc, renew, release, \
+                   lock and unlock";
 
 const NO_OBJECT: &str = "a request is a JSON object, such as {\"op\":\"status\"}";
-
-/// Known to the contract, but not to this version.
-const LATER: [&str; 7] = ["alloc", "free", "realloc", "renew", "release", "lock", "unlock"];
 
 /// The mark that some editors put at the beginning of a file.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -31,7 +31,7 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Request {
     Read { addr: u64, len: u64 },
-    Write { addr: u64, data: Vec<u8> },
+    Write { addr: u64, data: Vec<u8>, fence: Option<Fence> },
     Fill { addr: u64, len: u64, byte: u8 },
     Copy { from: u64, to: u64, len: u64 },
     Checksum { addr: u64, len: u64 },
@@ -40,6 +40,13 @@ pub(super) enum Request {
     Swap { addr: u64, new: u64 },
     Status,
     Snapshot { incremental: bool },
+    Alloc { size: u64, name: Option<String>, lease_ms: Option<u64> },
+    Free { addr: u64 },
+    Realloc { addr: u64, size: u64 },
+    Renew { lease: Uuid, lease_ms: u64 },
+    Release { lease: Uuid },
+    Lock { name: String, wait_ms: u64 },
+    Unlock { name: String },
 }
 
 /// The request's id as it was written, null when there is none.
@@ -98,9 +105,20 @@ impl Request {
             "swap" => Request::Swap { addr: fields.number("addr")?, new: fields.number("new")? },
             "status" => Request::Status,
             "snapshot" => Request::Snapshot { incremental: fields.flag("incremental")? },
-            later if LATER.contains(&later) => {
-                return Err(Failure::usage(format!("{later:?} is not supported by this version")));
-            }
+            "alloc" => Request::Alloc {
+                size: fields.number("size")?,
+                name: fields.text("name")?,
+                lease_ms: fields.optional_number("lease_ms")?,
+            },
+            "free" => Request::Free { addr: fields.number("addr")? },
+            "realloc" => Request::Realloc { addr: fields.number("addr")?, size: fields.number("size")? },
+            "renew" => Request::Renew { lease: fields.uuid("lease")?, lease_ms: fields.number("lease_ms")? },
+            "release" => Request::Release { lease: fields.uuid("lease")? },
+            "lock" => Request::Lock {
+                name: fields.required_text("name")?,
+                wait_ms: fields.optional_number("wait_ms")?.unwrap_or(0),
+            },
+            "unlock" => Request::Unlock { name: fields.required_text("name")? },
             _ => return Err(Failure::usage(format!("{} is no op: they are {OPS}", shown(&Value::from(op))))),
         })
     }
@@ -119,9 +137,7 @@ impl Request {
 fn write_of(fields: &mut Fields) -> Result<Request, Failure> {
     let addr = fields.number("addr")?;
     let (data, text) = (fields.text("data")?, fields.text("text")?);
-    if fields.take("fence").is_some_and(|fence| !fence.is_null()) {
-        return Err(Failure::usage("write: \"fence\" is not supported by this version"));
-    }
+    let fence = fields.fence("fence")?;
     let data = match (data, text) {
         (Some(data), None) => STANDARD.decode(data).map_err(|error| {
             Failure::usage(format!("write: \"data\" is not base64: {error}; write characters as \"text\""))
@@ -129,7 +145,7 @@ fn write_of(fields: &mut Fields) -> Result<Request, Failure> {
         (None, Some(text)) => text.into_bytes(),
         _ => return Err(Failure::usage("a write has \"data\" in base64 or \"text\", one of them")),
     };
-    Ok(Request::Write { addr, data })
+    Ok(Request::Write { addr, data, fence })
 }
 
 /// The id of a line, to the letter: a number that no 64 bits hold would come back as another one. Only carriage
@@ -174,8 +190,8 @@ mod tests {
     fn requests_are_understood() {
         for (line, request) in [
             (r#"{"op":"read","addr":1,"len":2}"#, Request::Read { addr: 1, len: 2 }),
-            (r#"{"op":"write","addr":1,"text":"é"}"#, Request::Write { addr: 1, data: "é".into() }),
-            (r#"{"op":"write","addr":1,"data":"AP8="}"#, Request::Write { addr: 1, data: vec![0, 255] }),
+            (r#"{"op":"write","addr":1,"text":"é"}"#, Request::Write { addr: 1, data: "é".into(), fence: None }),
+            (r#"{"op":"write","addr":1,"data":"AP8="}"#, Request::Write { addr: 1, data: vec![0, 255], fence: None }),
             (r#"{"op":"fill","addr":1,"len":2,"byte":255}"#, Request::Fill { addr: 1, len: 2, byte: 255 }),
             (r#"{"op":"copy","from":1,"to":2,"len":3}"#, Request::Copy { from: 1, to: 2, len: 3 }),
             (r#"{"op":"checksum","addr":1,"len":2}"#, Request::Checksum { addr: 1, len: 2 }),
@@ -186,6 +202,21 @@ mod tests {
             (r#"{"op":"add","addr":8,"delta":-1}"#, Request::Add { addr: 8, delta: u64::MAX }),
             (r#"{"op":"swap","addr":8,"new":1}"#, Request::Swap { addr: 8, new: 1 }),
             (r#" {"op":"status"} "#, Request::Status),
+            (r#"{"op":"alloc","size":5}"#, Request::Alloc { size: 5, name: None, lease_ms: None }),
+            (
+                r#"{"op":"alloc","size":5,"name":"n","lease_ms":7}"#,
+                Request::Alloc { size: 5, name: Some("n".into()), lease_ms: Some(7) },
+            ),
+            (r#"{"op":"free","addr":5}"#, Request::Free { addr: 5 }),
+            (r#"{"op":"lock","name":"n"}"#, Request::Lock { name: "n".into(), wait_ms: 0 }),
+            (
+                r#"{"op":"write","addr":1,"text":"a","fence":{"id":"00000000-0000-0000-0000-000000000009","number":2}}"#,
+                Request::Write {
+                    addr: 1,
+                    data: b"a".to_vec(),
+                    fence: Some(Fence { id: Uuid::from_u128(9), number: 2 }),
+                },
+            ),
             (r#"{"op":"snapshot"}"#, Request::Snapshot { incremental: false }),
             (r#"{"op":"snapshot","incremental":true}"#, Request::Snapshot { incremental: true }),
         ] {
@@ -242,8 +273,10 @@ mod tests {
             (r#"{"op":"write","addr":0}"#, "one of them"),
             (r#"{"op":"write","addr":0,"text":"a","data":"AA=="}"#, "one of them"),
             (r#"{"op":"write","addr":0,"data":"!"}"#, "not base64"),
-            (r#"{"op":"write","addr":0,"text":"a","fence":{"id":1,"number":2}}"#, "not supported by this version"),
-            (r#"{"op":"lock","name":"x"}"#, "not supported by this version"),
+            (r#"{"op":"write","addr":0,"text":"a","fence":{"id":1,"number":2}}"#, "\"fence\" is"),
+            (r#"{"op":"write","addr":0,"text":"a","fence":{"id":"x"}}"#, "\"fence\" is"),
+            (r#"{"op":"lock"}"#, "lock: \"name\" is missing"),
+            (r#"{"op":"renew","lease":"x","lease_ms":5}"#, "renew: \"lease\" is \"x\", and must be the id of a lease"),
             (r#"{"op":"status","verbose":true}"#, "\"verbose\" is no field of it: it has none"),
         ] {
             let verdict = crate::exit::Verdict::of(&parse(line).1.unwrap_err().into());

@@ -6,13 +6,19 @@
 use std::ops::{Index, IndexMut};
 
 /// Values by number.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Arena<T> {
     values: Vec<T>,
     unused: Vec<u32>,
 }
 
-impl<T: Default> Arena<T> {
+impl<T> Default for Arena<T> {
+    fn default() -> Arena<T> {
+        Arena { values: Vec::new(), unused: Vec::new() }
+    }
+}
+
+impl<T> Arena<T> {
     /// Numbers that never occur.
     pub(super) const RESERVED: u32 = u32::MAX - 8;
 
@@ -28,10 +34,9 @@ impl<T: Default> Arena<T> {
         number
     }
 
-    /// Gives a number back and takes its value out.
-    pub(super) fn release(&mut self, number: u32) -> T {
+    /// Gives a number back. What it stood for stays where it is until the number is given out again.
+    pub(super) fn release(&mut self, number: u32) {
         self.unused.push(number);
-        std::mem::take(&mut self.values[number as usize])
     }
 
     /// Values that are kept.

@@ -46,16 +46,6 @@ impl Class {
         Class::of_size(capacity).filter(|class| class.capacity() == capacity)
     }
 
-    /// The class with this number.
-    pub(super) fn of_number(number: u8) -> Class {
-        Class(number)
-    }
-
-    /// Its number.
-    pub(super) fn number(self) -> u8 {
-        self.0
-    }
-
     /// Its bit in a set of classes.
     pub(super) fn bit(self) -> u32 {
         1 << self.0

@@ -1,8 +1,11 @@
 //! Which bytes of the address space are free, and where the next run goes.
 //!
 //! Small sizes come from size classes: pages that are cut into runs of one capacity (`class.rs`, `slab.rs`). What is
-//! larger than half a page comes in whole pages from a binary buddy whose blocks are cut to the exact number of pages,
-//! the tail staying free (`pages/`). Runs may lie on several servers.
+//! larger than half a page comes in whole pages of 4 KiB, as many as it needs and no more (`pages/`). A power of two of
+//! pages is a block of a binary buddy, the lowest of the smallest that fit, so that larger blocks stay whole; any other
+//! number is cut from the lowest run of free pages that is long enough, whatever its buddies are. Cut from buddies too,
+//! such runs would leave holes that none of them fits: runs of 73 pages would fill 57 % of the space, and so fill all of
+//! it. Runs may lie on several servers.
 //!
 //! # What it promises
 //!
@@ -33,13 +36,11 @@ mod tests;
 use std::fmt;
 use std::ops::Range;
 
-use self::arena::Arena;
 use self::class::{Class, PAGE_BYTES};
 use self::pages::Pages;
 use self::run::Shape;
 pub use self::run::{NoRoom, Placement, Run, Taken};
 use self::servers::Servers;
-use self::slab::Slab;
 pub use self::stats::{ServerStats, Stats};
 
 /// The largest address space, in bytes.
@@ -54,7 +55,6 @@ pub const MAX_SPACE_BYTES: u64 = 1 << 60;
 #[derive(Clone)]
 pub struct Allocator {
     pages: Pages,
-    slabs: Arena<Slab>,
     servers: Servers,
     space_bytes: u64,
     taken_bytes: u64,
@@ -80,7 +80,6 @@ impl Allocator {
         assert!(n > 0 && space_bytes <= MAX_SPACE_BYTES, "{n} servers of {k_bytes} bytes are none, or too much");
         Allocator {
             pages: Pages::new(space_bytes / PAGE_BYTES),
-            slabs: Arena::default(),
             servers: Servers::new(k_bytes / PAGE_BYTES, n),
             space_bytes,
             taken_bytes: 0,
@@ -115,14 +114,12 @@ impl Allocator {
     /// # Panics
     /// When the run is not live: whoever keeps the table of runs has a bug.
     pub fn free(&mut self, run: Run) {
-        match self.live_shape(run) {
-            Shape::Pages { from, to } => {
-                self.pages.give(from..to);
-                self.account_free(from..to);
-                self.account_return(from..to, PAGE_BYTES);
-            }
-            Shape::Slot { page, class, slot } => self.free_slot(page, class, slot),
-        }
+        let was_live = match run.shape(self.space_bytes) {
+            Ok(Shape::Pages { from, to }) => self.free_run(from..to),
+            Ok(Shape::Slot { page, class, slot }) => self.free_slot(page, class, slot),
+            Err(_) => false,
+        };
+        assert!(was_live, "{run} are not handed out in {self:?}");
     }
 
     /// Grows or shrinks a live run where it is, or returns `None` and leaves it.
@@ -132,7 +129,7 @@ impl Allocator {
     /// # Panics
     /// When the run is not live, as [`Allocator::free`] does.
     pub fn resize(&mut self, run: Run, size: u64) -> Option<Run> {
-        let shape = self.live_shape(run);
+        assert!(self.holds(run), "{run} are not handed out in {self:?}");
         if size == 0 || size > self.space_bytes {
             return None;
         }
@@ -140,11 +137,12 @@ impl Allocator {
         if capacity == run.capacity {
             return Some(run);
         }
-        let Shape::Pages { from, to } = shape else { return None };
-        if Class::of_capacity(capacity).is_some() {
+        let is_pages = |capacity: u64| capacity >= PAGE_BYTES;
+        if !is_pages(run.capacity) || !is_pages(capacity) {
             return None;
         }
-        self.resize_pages(from, to, from + capacity / PAGE_BYTES)
+        let from = run.addr / PAGE_BYTES;
+        self.resize_pages(from, from + run.capacity / PAGE_BYTES, from + capacity / PAGE_BYTES)
     }
 
     /// Takes this run out of the free space, as if `allocate` had handed it out: for a state that is built again.
@@ -152,9 +150,7 @@ impl Allocator {
         match run.shape(self.space_bytes)? {
             Shape::Pages { from, to } if self.pages.end_of_free(from) >= to => self.take_pages(from..to),
             Shape::Slot { page, class, slot } if self.is_vacant(page, class, slot) => {
-                let number = self.slab_at(page).unwrap_or_else(|| self.open_slab(page, class));
-                self.slabs[number].take(slot);
-                self.account_slot(page, class, number);
+                self.take_slot(page, class, Some(slot));
             }
             _ => return Err(Taken::Taken(run)),
         }
@@ -165,17 +161,11 @@ impl Allocator {
     pub fn holds(&self, run: Run) -> bool {
         match run.shape(self.space_bytes) {
             Ok(Shape::Pages { from, to }) => self.pages.end_of_run(from) == Some(to),
-            Ok(Shape::Slot { page, class, slot }) => self.slab_at(page).is_some_and(|number| {
-                let slab = &self.slabs[number];
-                slab.class() == class && slab.holds(slot)
-            }),
+            Ok(Shape::Slot { page, class, slot }) => {
+                self.slab_at(page).is_some_and(|slab| slab.class() == class && slab.holds(slot))
+            }
             Err(_) => false,
         }
-    }
-
-    fn live_shape(&self, run: Run) -> Shape {
-        assert!(self.holds(run), "{run} are not handed out in {self:?}");
-        run.shape(self.space_bytes).expect("a run that is held")
     }
 }
 
@@ -189,10 +179,10 @@ impl Allocator {
 
     /// Where `count` free pages start.
     fn find_pages(&self, count: u64, placement: Placement) -> Option<u64> {
-        let of_server = self.preferred(placement).and_then(|within| self.pages.first_run(count, &within));
-        of_server
-            .or_else(|| self.pages.best_buddy(count))
-            .or_else(|| self.pages.first_run(count, &(0..self.space_bytes / PAGE_BYTES)))
+        let of_server = self.preferred(placement).and_then(|within| self.pages.first_run_in(count, &within));
+        let buddy = || count.is_power_of_two().then(|| self.pages.best_buddy(count)).flatten();
+        let anywhere = || self.pages.first_run(count);
+        of_server.or_else(buddy).or_else(anywhere)
     }
 
     /// The pages where to look first, if there is a choice.
@@ -202,23 +192,30 @@ impl Allocator {
     }
 
     fn take_pages(&mut self, pages: Range<u64>) {
-        self.account_take(pages.clone());
-        self.account_hand_out(pages.clone(), PAGE_BYTES);
-        self.pages.take(pages);
+        let neighbours = self.pages.take(pages.clone());
+        self.count_taken(pages.end - pages.start, neighbours);
+        self.hand_out(pages, PAGE_BYTES);
+    }
+
+    /// Frees a run; whether it was live.
+    fn free_run(&mut self, run: Range<u64>) -> bool {
+        let Some(neighbours) = self.pages.give_run(run.clone()) else { return false };
+        self.count_freed(run.end - run.start, neighbours);
+        self.take_back(run, PAGE_BYTES);
+        true
     }
 
     fn resize_pages(&mut self, from: u64, to: u64, new_to: u64) -> Option<Run> {
         if new_to < to {
-            self.pages.give(new_to..to);
-            self.account_free(new_to..to);
-            self.account_return(new_to..to, PAGE_BYTES);
+            let neighbours = self.pages.give(new_to..to);
+            self.count_freed(to - new_to, neighbours);
+            self.take_back(new_to..to, PAGE_BYTES);
+        } else if self.pages.end_of_free(to) < new_to {
+            return None;
         } else {
-            if self.pages.end_of_free(to) < new_to {
-                return None;
-            }
-            self.account_take(to..new_to);
-            self.account_hand_out(to..new_to, PAGE_BYTES);
-            self.pages.extend(to..new_to);
+            let neighbours = self.pages.extend(to..new_to);
+            self.count_taken(new_to - to, neighbours);
+            self.hand_out(to..new_to, PAGE_BYTES);
         }
         Some(Run::of_pages(from, new_to))
     }
@@ -226,31 +223,24 @@ impl Allocator {
 
 /// The sums.
 impl Allocator {
-    /// Before free pages become taken.
-    fn account_take(&mut self, pages: Range<u64>) {
-        self.free_pages -= pages.end - pages.start;
-        self.free_runs = self.free_runs + self.free_neighbours(&pages) - 1;
+    /// After so many pages in a row became taken, with so many free pages beside them.
+    fn count_taken(&mut self, pages: u64, neighbours: u64) {
+        self.free_pages -= pages;
+        self.free_runs = self.free_runs + neighbours - 1;
     }
 
-    /// After taken pages became free.
-    fn account_free(&mut self, pages: Range<u64>) {
-        self.free_pages += pages.end - pages.start;
-        self.free_runs = self.free_runs + 1 - self.free_neighbours(&pages);
+    /// After so many pages in a row became free, with so many free pages beside them.
+    fn count_freed(&mut self, pages: u64, neighbours: u64) {
+        self.free_pages += pages;
+        self.free_runs = self.free_runs + 1 - neighbours;
     }
 
-    /// How many of the pages before and behind these are free: 0, 1 or 2.
-    fn free_neighbours(&self, pages: &Range<u64>) -> u64 {
-        let before = pages.start > 0 && self.pages.is_free(pages.start - 1);
-        let behind = pages.end < self.space_bytes / PAGE_BYTES && self.pages.is_free(pages.end);
-        u64::from(before) + u64::from(behind)
-    }
-
-    fn account_hand_out(&mut self, pages: Range<u64>, page_bytes: u64) {
+    fn hand_out(&mut self, pages: Range<u64>, page_bytes: u64) {
         self.taken_bytes += (pages.end - pages.start) * page_bytes;
         self.servers.hand_out(pages, page_bytes);
     }
 
-    fn account_return(&mut self, pages: Range<u64>, page_bytes: u64) {
+    fn take_back(&mut self, pages: Range<u64>, page_bytes: u64) {
         self.taken_bytes -= (pages.end - pages.start) * page_bytes;
         self.servers.take_back(pages, page_bytes);
     }

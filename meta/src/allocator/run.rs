@@ -25,7 +25,7 @@ impl fmt::Display for Run {
 /// Where an allocation goes when there is a choice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// The lowest address that fits well: the first servers fill up first, and large free runs stay whole.
+    /// The lowest address that fits well: low addresses fill up first, and large free runs stay whole.
     Pack,
     /// The server with most free bytes, at the lowest address there; as [`Placement::Pack`] where it does not fit.
     Spread,

@@ -1,6 +1,6 @@
 //! A slab: one page that is cut into runs of one size class, and which of them are taken.
 //!
-//! Knows neither its address nor the pages around it. An empty slab does not exist: its page goes back to the buddies
+//! Knows neither its address nor the pages around it. An empty slab does not stay: its page goes back to the buddies
 //! with its last run, so what slabs there are follows from the live runs alone.
 
 use super::class::Class;
@@ -13,12 +13,6 @@ pub(super) struct Slab {
     used: [u64; 4],
     count: u32,
     class: Class,
-}
-
-impl Default for Slab {
-    fn default() -> Slab {
-        Slab::new(Class::of_number(0))
-    }
 }
 
 impl Slab {
@@ -42,12 +36,10 @@ impl Slab {
         self.used[slot as usize / 64] >> (slot % 64) & 1 == 1
     }
 
-    /// Takes the lowest free slot of a slab that is not full.
-    pub(super) fn take_first(&mut self) -> u32 {
+    /// The lowest free slot of a slab that is not full.
+    pub(super) fn first_free(&self) -> u32 {
         let word = self.used.iter().position(|&used| used != u64::MAX).expect("a slab that is not full");
-        let slot = word as u32 * 64 + self.used[word].trailing_ones();
-        self.take(slot);
-        slot
+        word as u32 * 64 + self.used[word].trailing_ones()
     }
 
     /// Takes one slot.

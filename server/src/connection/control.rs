@@ -1,7 +1,8 @@
 //! Control requests: each goes to the part of the server that it is about, if its sender's role may ask it.
 
 use mcomp_net::{Received, begin_frame};
-use mcomp_wire::control::encode;
+use mcomp_wire::control::{Await, encode};
+use mcomp_wire::meta::{Ask, Command, PeerPart};
 use mcomp_wire::{Header, Kind, Role, Status, control, limits};
 use serde::de::DeserializeOwned;
 
@@ -29,8 +30,37 @@ impl Connection {
             Kind::RestoreBegin => encode(&restores.begin(id, epoch, &self.read_control(frame, Role::Admin)?)?),
             Kind::RestoreEnd => encode(&restores.end(id, &self.read_control(frame, Role::Admin)?)?),
             Kind::RestoreAbort => encode(&restores.abort(id, &self.read_control(frame, Role::Admin)?)?),
+            Kind::Command => encode(&self.shared.metadata.command(self.command(frame)?)?),
+            Kind::Query => encode(&self.shared.metadata.query(decode(self.inbox.body(frame))?)?),
+            Kind::Await => {
+                let Await { index } = decode(self.inbox.body(frame))?;
+                encode(&self.shared.metadata.await_index(index)?)
+            }
             _ => return Err(Refusal::new(Status::UnknownKind, format!("a memory server does not answer {kind}"))),
         })
+    }
+
+    /// A command, if this peer may give it.
+    fn command(&self, frame: &Received) -> Result<Ask, Refusal> {
+        let ask: Ask = decode(self.inbox.body(frame))?;
+        let is_for_admins = matches!(ask.command, Command::Reset { .. });
+        match is_for_admins && self.role != Role::Admin {
+            true => Err(Refusal::new(Status::Denied, format!("a reset is for an admin, and this is a {}", self.role))),
+            false => Ok(ask),
+        }
+    }
+
+    /// Takes a part of what another server says. There is no answer.
+    pub(super) fn peer(&mut self, frame: &Received) -> Result<(), Refusal> {
+        if self.role != Role::Node {
+            return Err(Refusal::new(
+                Status::Denied,
+                format!("peer is for the role node, and this is a {}", self.role),
+            ));
+        }
+        let part = PeerPart::parse(self.inbox.body(frame));
+        let part = part.map_err(|error| Refusal::new(Status::Malformed, error.to_string()))?;
+        self.shared.metadata.take_part(&mut self.peer_inbox, &part, self.place.id)
     }
 
     /// The body of a control request that only `role` may ask.

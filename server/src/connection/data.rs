@@ -1,23 +1,28 @@
 //! Data requests: each is answered from memory if it was done before, and otherwise done on the segment.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mcomp_net::{Received, begin_frame};
-use mcomp_wire::{HEADER_LEN, Header, Malformed, Request, Status, limits};
+use mcomp_wire::meta::Fence;
+use mcomp_wire::{HEADER_LEN, Header, Malformed, Request, Role, Status, flags, limits};
 
 use super::{Connection, End};
 use crate::connections::Place;
 use crate::counters::Counters;
 use crate::memory::{self, Refusal};
-use crate::server::Shared;
+use crate::server::{Pass, Shared};
 use crate::session::Answer;
+
+/// How long a request waits for this server to hear of its fence.
+const FENCE_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Does a data request and appends its answer.
     pub(super) fn data(&mut self, frame: &Received) -> Result<(), End> {
         let header = frame.header;
-        let request = match Request::parse(header.kind, self.inbox.body(frame)) {
-            Ok(request) => request,
+        let parsed = parse(&header, self.inbox.body(frame));
+        let (fence, request) = match parsed {
+            Ok(parsed) => parsed,
             Err(error) => {
                 self.refuse(header, malformed_status(&error), &error.to_string());
                 return Ok(());
@@ -32,10 +37,14 @@ impl Connection {
             self.refuse_buffers(header);
             return Ok(());
         }
+        if let Some(fence) = fence {
+            self.shared.metadata.guards.wait_for_fence(fence.number, FENCE_PATIENCE);
+        }
+        let pass = if self.role == Role::Admin { Pass::Restorer } else { Pass::Fence(fence) };
         let started = self.shared.oplog.is_some().then(Instant::now);
         let out = &mut self.out.bytes;
         let at = begin_frame(out);
-        let (status, was_done) = execute(&self.shared, &self.place, &header, &request, out);
+        let (status, was_done) = execute(&self.shared, &self.place, &header, &request, pass, out);
         if status == Status::Ok {
             memory::count(&request, &mut self.tally);
         }
@@ -99,11 +108,12 @@ fn execute(
     place: &Place,
     header: &Header,
     request: &Request<'_>,
+    pass: Pass,
     out: &mut Vec<u8>,
 ) -> (Status, bool) {
     let body = out.len();
     place.activity.begin();
-    let admitted = shared.admit(place.id, header, request);
+    let admitted = shared.admit(place.id, header, request, pass);
     let done = admitted.and_then(|()| shared.memory.execute(request, out).map_err(Refused::Done));
     place.activity.end();
     match done {
@@ -119,6 +129,15 @@ fn execute(
 fn answer_room(request: &Request<'_>) -> usize {
     let sentences = if let Request::Batch(_) = request { limits::MAX_BATCH_SENTENCES } else { 0 };
     request.answer_len() as usize + sentences + limits::MAX_MESSAGE
+}
+
+/// The fence of a request, if it shows one, and the request.
+fn parse<'a>(header: &Header, body: &'a [u8]) -> Result<(Option<Fence>, Request<'a>), Malformed> {
+    if header.flags & flags::FENCED == 0 {
+        return Ok((None, Request::parse(header.kind, body)?));
+    }
+    let (fence, body) = Fence::parse(body)?;
+    Ok((Some(fence), Request::parse(header.kind, body)?))
 }
 
 fn malformed_status(error: &Malformed) -> Status {

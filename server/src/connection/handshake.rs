@@ -6,10 +6,11 @@
 use mcomp_net::Received;
 use mcomp_net::auth::{Challenged, Keyring};
 use mcomp_wire::control::{Hello, Prove, Welcome, encode, features};
-use mcomp_wire::{BLOCK_SIZE, HEADER_LEN, Kind, Status, limits};
+use mcomp_wire::{BLOCK_SIZE, HEADER_LEN, Kind, Role, Status, limits};
 use uuid::Uuid;
 
 use super::{Connection, End, control};
+use crate::accept::refused;
 use crate::counters::Cause;
 use crate::memory::Refusal;
 
@@ -29,6 +30,7 @@ impl Connection {
             Some(keyring) => self.ask_for_proof(keyring, &frame, &hello)?,
             None => frame,
         };
+        self.take_seat(&last, &hello)?;
         let greeted = self.greet(&hello);
         let welcome = self.or_end(&last, greeted)?;
         self.inbox.set_max_body(limits::MAX_BODY);
@@ -36,6 +38,19 @@ impl Connection {
         self.finish.checksum = welcome.features & features::CHECKSUM != 0;
         self.watch.enter(Phase::Idle);
         self.flush()
+    }
+
+    /// Other servers come in however many clients there are; those have only so many seats.
+    fn take_seat(&mut self, frame: &Received, hello: &Hello) -> Result<(), End> {
+        if hello.role == Role::Node {
+            self.place.be_node();
+            return Ok(());
+        }
+        self.place.sit().map_err(|none| {
+            let message = refused(&self.shared, &none.into());
+            self.tell(frame.header, Status::Busy, &message);
+            End::Refused
+        })
     }
 
     fn first_frame(&mut self) -> Result<Received, End> {

@@ -1,37 +1,26 @@
-//! A leaf: 64 pages, which of them are free, where runs begin, and which are slabs.
+//! A leaf: 64 pages, which of them are free, where runs begin, and the slabs among them.
 
 use super::super::class::Class;
+use super::super::slab::Slab;
 use super::bits;
 use super::node::{FREE, Link, TAKEN};
 
 /// 64 pages.
 ///
-/// Invariants: no page is both free and the first of a run; every slab is the first page of a run; `classes` are those
-/// of the slabs with room.
+/// Invariants: no page is both free and the first of a run; every slab is the first page of a run; slabs stand in the
+/// order of their pages; `room` are the slabs that are not full, and `classes` their classes; between two calls of
+/// the allocator no slab is empty.
 #[derive(Clone, Debug, Default)]
+#[repr(align(64))]
 pub(in super::super) struct Leaf {
     /// Pages that are free.
     pub(super) free: u64,
     /// Pages that are the first of a run, or a slab.
     pub(super) starts: u64,
+    slab_pages: u64,
+    room: u64,
     classes: u32,
-    slabs: Option<Box<Slabs>>,
-}
-
-/// The slabs of a leaf, by page.
-#[derive(Clone, Debug)]
-struct Slabs {
-    /// 0 for a page that is no slab; else the number of the class and one, and whether there is room.
-    codes: [u8; 64],
-    /// The number of the slab in its arena.
-    numbers: [u32; 64],
-    count: u32,
-}
-
-const ROOM: u8 = 0x80;
-
-fn code(class: Class, room: bool) -> u8 {
-    class.number() + 1 + if room { ROOM } else { 0 }
+    slabs: Vec<Slab>,
 }
 
 impl Leaf {
@@ -72,59 +61,97 @@ impl Leaf {
 
     /// Whether this page is free.
     pub(in super::super) fn is_free(&self, page: u64) -> bool {
-        self.free >> (page % 64) & 1 == 1
+        self.free & bit(page) != 0
     }
 
     /// Whether this page is the first of a run of pages.
     pub(in super::super) fn starts_run(&self, page: u64) -> bool {
-        self.starts >> (page % 64) & 1 == 1 && self.slab(page).is_none()
+        self.starts & !self.slab_pages & bit(page) != 0
     }
 
-    /// The number of the slab at this page.
-    pub(in super::super) fn slab(&self, page: u64) -> Option<u32> {
-        let (slabs, page) = (self.slabs.as_ref()?, page as usize % 64);
-        (slabs.codes[page] != 0).then(|| slabs.numbers[page])
+    /// The slab at this page.
+    pub(in super::super) fn slab(&self, page: u64) -> Option<&Slab> {
+        (self.slab_pages & bit(page) != 0).then(|| &self.slabs[self.place_of(page)])
     }
 
-    /// The lowest slab of the class with room in the pages from `from` on: its place in the leaf.
+    /// The classes of the slabs with room.
+    pub(super) fn classes(&self) -> u32 {
+        self.classes
+    }
+
+    /// The lowest slab of the class with room, from one page of the leaf to before another: its place in the leaf.
     pub(super) fn first_with_room(&self, class: Class, from: u64, to: u64) -> Option<u64> {
-        let slabs = self.slabs.as_ref()?;
-        let codes = &slabs.codes[from as usize..to as usize];
-        codes.iter().position(|&found| found == code(class, true)).map(|at| from + at as u64)
-    }
-
-    /// Turns a free page into a slab.
-    pub(super) fn open_slab(&mut self, page: u64, number: u32, class: Class) {
-        self.take(1 << (page % 64), 1 << (page % 64));
-        let slabs = self.slabs.get_or_insert_with(|| Box::new(Slabs { codes: [0; 64], numbers: [0; 64], count: 0 }));
-        slabs.numbers[page as usize % 64] = number;
-        slabs.count += 1;
-        self.set_code(page, code(class, true), class);
-    }
-
-    /// Notes whether a slab has room.
-    pub(super) fn set_room(&mut self, page: u64, class: Class, room: bool) {
-        self.set_code(page, code(class, room), class);
-    }
-
-    /// Turns a slab into a free page.
-    pub(super) fn close_slab(&mut self, page: u64, class: Class) {
-        self.set_code(page, 0, class);
-        let slabs = self.slabs.as_mut().expect("a leaf with a slab");
-        slabs.count -= 1;
-        if slabs.count == 0 {
-            self.slabs = None;
+        let mut room = self.room & bits::between(from, to);
+        while room != 0 {
+            let page = u64::from(room.trailing_zeros());
+            if self.slabs[self.place_of(page)].class() == class {
+                return Some(page);
+            }
+            room &= room - 1;
         }
-        self.give(1 << (page % 64));
+        None
     }
 
-    fn set_code(&mut self, page: u64, new: u8, class: Class) {
-        let slabs = self.slabs.as_mut().expect("a leaf with a slab");
-        slabs.codes[page as usize % 64] = new;
-        if slabs.codes.contains(&code(class, true)) {
+    /// Turns a free page into an empty slab.
+    pub(in super::super) fn open_slab(&mut self, page: u64, class: Class) {
+        let place = self.place_of(page);
+        if self.slabs.len() == self.slabs.capacity() {
+            self.slabs.reserve_exact(1 + self.slabs.len() / 2);
+        }
+        self.slabs.insert(place, Slab::new(class));
+        self.take(bit(page), bit(page));
+        self.slab_pages |= bit(page);
+        self.room |= bit(page);
+        self.classes |= class.bit();
+    }
+
+    /// Takes a slot of a slab, the lowest that is free if none is named: which one, and whether the slab is full now.
+    pub(in super::super) fn take_slot(&mut self, page: u64, slot: Option<u32>) -> (u32, bool) {
+        let place = self.place_of(page);
+        let slab = &mut self.slabs[place];
+        let slot = slot.unwrap_or_else(|| slab.first_free());
+        slab.take(slot);
+        let (full, class) = (slab.is_full(), slab.class());
+        if full {
+            self.room &= !bit(page);
+            self.forget_class(class);
+        }
+        (slot, full)
+    }
+
+    /// Gives a slot of a slab back, and with the last one the page: whether it was the last one, and whether the slab
+    /// was full.
+    pub(in super::super) fn release_slot(&mut self, page: u64, slot: u32) -> (bool, bool) {
+        let place = self.place_of(page);
+        let slab = &mut self.slabs[place];
+        let (full, class) = (slab.is_full(), slab.class());
+        slab.release(slot);
+        let empty = slab.is_empty();
+        if empty {
+            self.slabs.remove(place);
+            self.slab_pages &= !bit(page);
+            self.room &= !bit(page);
+            self.forget_class(class);
+            self.give(bit(page));
+        } else if full {
+            self.room |= bit(page);
             self.classes |= class.bit();
-        } else {
+        }
+        (empty, full)
+    }
+
+    /// After a slab of the class has no room any more.
+    fn forget_class(&mut self, class: Class) {
+        if self.first_with_room(class, 0, 64).is_none() {
             self.classes &= !class.bit();
         }
     }
+
+    fn place_of(&self, page: u64) -> usize {
+        (self.slab_pages & (bit(page) - 1)).count_ones() as usize
+    }
+}
+
+fn bit(page: u64) -> u64 {
+    1 << (page % 64)
 }

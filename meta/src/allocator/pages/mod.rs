@@ -6,18 +6,20 @@
 //! coalescing is nothing that is done: two buddies that are both free are one, because the set of free pages says so.
 //! That makes every answer a function of the runs that are taken, whatever happened before.
 //!
-//! A change costs one way down the tree and as far up as something changes: with 4 KiB pages, seven levels for 64 TiB
-//! and fifteen for 2^60 bytes. Memory follows the runs that are taken: a node stands only where something is both.
+//! A change costs one way down the tree and as far up as something changes: six levels above the leaves for 64 GiB, ten
+//! for 64 TiB, and fourteen for 2^60 bytes. Memory follows the runs that are taken: a node stands only where something is both.
 
 mod bits;
 mod leaf;
 mod node;
+mod nodes;
 mod search;
 
 use std::ops::Range;
 
 use self::leaf::Leaf;
-use self::node::{CHILDREN, FREE, Link, Node, TAKEN, order_of, pages_of};
+use self::node::{CHILDREN, FREE, Link, TAKEN, order_of, pages_of};
+use self::nodes::Nodes;
 use super::arena::Arena;
 use super::class::Class;
 
@@ -30,7 +32,7 @@ const MAX_LEVELS: usize = 14;
 /// are taken and no run begins there.
 #[derive(Clone, Debug)]
 pub(super) struct Pages {
-    nodes: Arena<Node>,
+    nodes: Nodes,
     leaves: Arena<Leaf>,
     root: Link,
     levels: u32,
@@ -45,46 +47,82 @@ enum Mark {
     Tail,
 }
 
+/// The nodes above a leaf, the lowest first, and the leaf.
+struct Way {
+    nodes: [u32; MAX_LEVELS],
+    leaf: u32,
+}
+
 impl Pages {
     /// A space of `count` free pages.
     pub(super) fn new(count: u64) -> Pages {
         let levels = (0..).find(|&level| count <= pages_of(level)).expect("a level for 2^48 pages");
         let root = Link::uniform(FREE, levels);
-        let mut pages = Pages { nodes: Arena::default(), leaves: Arena::default(), root, levels, count };
+        let mut pages = Pages { nodes: Nodes::default(), leaves: Arena::default(), root, levels, count };
         if count < pages_of(levels) {
             pages.mark(count..pages_of(levels), Mark::Tail);
         }
         pages
     }
 
-    /// Takes free pages as one run.
-    pub(super) fn take(&mut self, run: Range<u64>) {
-        self.mark(run, Mark::Run);
+    /// Takes free pages as one run. This and what follows return how many of the pages on both sides are free.
+    pub(super) fn take(&mut self, run: Range<u64>) -> u64 {
+        self.mark(run, Mark::Run)
     }
 
     /// Takes free pages as the continuation of the run that ends where they begin.
-    pub(super) fn extend(&mut self, pages: Range<u64>) {
-        self.mark(pages, Mark::Tail);
+    pub(super) fn extend(&mut self, pages: Range<u64>) -> u64 {
+        self.mark(pages, Mark::Tail)
     }
 
-    /// Frees a run, or the end of one.
-    pub(super) fn give(&mut self, pages: Range<u64>) {
-        self.mark(pages, Mark::Free);
+    /// Frees the end of a run.
+    pub(super) fn give(&mut self, pages: Range<u64>) -> u64 {
+        self.mark(pages, Mark::Free)
     }
 
-    /// Turns a free page into the slab with this number.
-    pub(super) fn open_slab(&mut self, page: u64, number: u32, class: Class) {
-        self.edit(page, |leaf| leaf.open_slab(page, number, class));
+    /// Frees a run, or returns `None` when these pages are no live run.
+    pub(super) fn give_run(&mut self, run: Range<u64>) -> Option<u64> {
+        let way = self.way(run.start)?;
+        if self.end_of_run_in(&self.leaves[way.leaf], run.start) != Some(run.end) {
+            return None;
+        }
+        let is_in_leaf = run.start / 64 == (run.end - 1) / 64;
+        Some(if is_in_leaf { self.mark_in_leaf(way, run, Mark::Free) } else { self.mark(run, Mark::Free) })
     }
 
-    /// Notes whether a slab has room, when that has changed.
-    pub(super) fn set_room(&mut self, page: u64, class: Class, room: bool) {
-        self.edit(page, |leaf| leaf.set_room(page, class, room));
+    /// Takes a slot of the slab at this page, the lowest that is free if none is named. A free page becomes a slab of
+    /// the class, and then the free pages beside it are counted.
+    pub(super) fn take_slot(&mut self, page: u64, class: Class, slot: Option<u32>) -> (Option<u64>, u32) {
+        let way = self.open_way(page);
+        let opens = self.leaves[way.leaf].slab(page).is_none();
+        let neighbours = opens.then(|| self.free_beside(way.leaf, &(page..page + 1)));
+        let leaf = &mut self.leaves[way.leaf];
+        if opens {
+            leaf.open_slab(page, class);
+        }
+        let (slot, fills) = leaf.take_slot(page, slot);
+        if opens {
+            self.settle(page, way);
+        } else if fills {
+            self.settle_classes(page, way);
+        }
+        (neighbours, slot)
     }
 
-    /// Turns a slab into a free page.
-    pub(super) fn close_slab(&mut self, page: u64, class: Class) {
-        self.edit(page, |leaf| leaf.close_slab(page, class));
+    /// Gives a slot of the slab at this page back, or returns `None` when the slot is not held in a slab of the class.
+    /// When the page became free, the free pages beside it are counted.
+    pub(super) fn release_slot(&mut self, page: u64, class: Class, slot: u32) -> Option<Option<u64>> {
+        let way = self.way(page)?;
+        let leaf = &mut self.leaves[way.leaf];
+        leaf.slab(page).filter(|slab| slab.class() == class && slab.holds(slot))?;
+        let (empty, was_full) = leaf.release_slot(page, slot);
+        let neighbours = empty.then(|| self.free_beside(way.leaf, &(page..page + 1)));
+        if empty {
+            self.settle(page, way);
+        } else if was_full {
+            self.settle_classes(page, way);
+        }
+        Some(neighbours)
     }
 
     /// How many nodes and leaves there are.
@@ -93,13 +131,33 @@ impl Pages {
         (self.nodes.len(), self.leaves.len())
     }
 
-    fn mark(&mut self, pages: Range<u64>, mark: Mark) {
+    fn mark(&mut self, pages: Range<u64>, mark: Mark) -> u64 {
         debug_assert!(pages.start < pages.end && pages.end <= pages_of(self.levels), "{pages:?}");
-        if pages.start / 64 == (pages.end - 1) / 64 {
-            self.edit(pages.start, |leaf| mark_leaf(leaf, pages.start % 64, pages.end - pages.start, mark));
-        } else {
+        if pages.start / 64 != (pages.end - 1) / 64 {
             self.root = self.mark_part(self.root, self.levels, 0, &pages, mark);
+            let before = pages.start.checked_sub(1).is_some_and(|page| self.is_free(page));
+            return u64::from(before) + u64::from(self.is_free(pages.end));
         }
+        let way = self.open_way(pages.start);
+        self.mark_in_leaf(way, pages, mark)
+    }
+
+    fn mark_in_leaf(&mut self, way: Way, pages: Range<u64>, mark: Mark) -> u64 {
+        let neighbours = self.free_beside(way.leaf, &pages);
+        mark_leaf(&mut self.leaves[way.leaf], pages.start % 64, pages.end - pages.start, mark);
+        self.settle(pages.start, way);
+        neighbours
+    }
+
+    /// How many of the pages on both sides of these are free. These lie in one leaf, which mostly knows.
+    fn free_beside(&self, leaf: u32, pages: &Range<u64>) -> u64 {
+        let leaf = &self.leaves[leaf];
+        let before = match pages.start % 64 {
+            0 => pages.start > 0 && self.is_free(pages.start - 1),
+            _ => leaf.is_free(pages.start - 1),
+        };
+        let behind = if pages.end.is_multiple_of(64) { self.is_free(pages.end) } else { leaf.is_free(pages.end) };
+        u64::from(before) + u64::from(behind)
     }
 
     /// Marks what lies in the part of `link`, which begins at `base`, and returns the link as it is then.
@@ -118,51 +176,79 @@ impl Pages {
         }
         let (number, part) = (self.open_node(link.number, level), pages_of(level - 1));
         for child in (from - base) / part..=(to - 1 - base) / part {
-            let link = self.nodes[number].links[child as usize];
+            let link = self.nodes.link(number, level, child as usize);
             let link = self.mark_part(link, level - 1, base + child * part, pages, mark);
-            self.nodes[number].links[child as usize] = link;
+            self.nodes.set_link(number, level, child as usize, link);
         }
         self.close_node(number, level)
     }
 
-    /// Changes the leaf of one page, and what the nodes above know of it.
-    fn edit(&mut self, page: u64, change: impl FnOnce(&mut Leaf)) {
-        let mut path = [0; MAX_LEVELS];
+    /// The way to the leaf of a page, if the page has one.
+    fn way(&self, page: u64) -> Option<Way> {
+        let (mut nodes, mut number) = ([0; MAX_LEVELS], self.root.number);
+        for level in (1..=self.levels).rev() {
+            if number >= TAKEN {
+                return None;
+            }
+            nodes[level as usize - 1] = number;
+            number = self.nodes.child(number, level, child_of(page, level));
+        }
+        (number < TAKEN).then_some(Way { nodes, leaf: number })
+    }
+
+    /// The way to the leaf of a page, made where a part was uniform. The leaf must be changed then, and settled.
+    fn open_way(&mut self, page: u64) -> Way {
+        let mut nodes = [0; MAX_LEVELS];
         let mut number = self.root.number;
         for level in (1..=self.levels).rev() {
             let node = self.open_node(number, level);
-            path[level as usize - 1] = node;
-            number = self.nodes[node].links[child_of(page, level)].number;
+            nodes[level as usize - 1] = node;
+            number = self.nodes.child(node, level, child_of(page, level));
         }
-        let leaf = self.open_leaf(number);
-        change(&mut self.leaves[leaf]);
-        let mut link = self.close_leaf(leaf);
+        Way { nodes, leaf: self.open_leaf(number) }
+    }
+
+    /// Tells the nodes above a leaf that it has changed, as far up as that changes what they know.
+    fn settle(&mut self, page: u64, way: Way) {
+        let mut link = self.close_leaf(way.leaf);
         for level in 1..=self.levels {
-            let node = path[level as usize - 1];
-            let known = &mut self.nodes[node].links[child_of(page, level)];
-            if *known == link {
-                return;
+            let node = way.nodes[level as usize - 1];
+            let Some(above) = self.nodes.learn(node, level, child_of(page, level), link) else { return };
+            link = above;
+            if link.number != node {
+                self.nodes.release(node, level);
             }
-            *known = link;
-            link = self.close_node(node, level);
         }
         self.root = link;
     }
 
+    /// As [`Pages::settle`], when nothing but the classes of a leaf has changed.
+    fn settle_classes(&mut self, page: u64, way: Way) {
+        let mut classes = self.leaves[way.leaf].classes();
+        for level in 1..=self.levels {
+            let node = way.nodes[level as usize - 1];
+            match self.nodes.learn_classes(node, level, child_of(page, level), classes) {
+                Some(above) => classes = above,
+                None => return,
+            }
+        }
+        self.root.classes = classes;
+    }
+
     /// The node with this number, or a new one where the part is uniform.
     fn open_node(&mut self, number: u32, level: u32) -> u32 {
-        if number < Arena::<Node>::RESERVED { number } else { self.nodes.insert(Node::uniform(number, level)) }
+        if number < TAKEN { number } else { self.nodes.insert(number, level) }
     }
 
     fn open_leaf(&mut self, number: u32) -> u32 {
-        if number < Arena::<Leaf>::RESERVED { number } else { self.leaves.insert(Leaf::uniform(number == FREE)) }
+        if number < TAKEN { number } else { self.leaves.insert(Leaf::uniform(number == FREE)) }
     }
 
     /// The link to a node that has changed. A node that has become uniform goes.
     fn close_node(&mut self, number: u32, level: u32) -> Link {
-        let link = self.nodes[number].link(number, level);
+        let link = self.nodes.summary(number, level);
         if link.number != number {
-            self.nodes.release(number);
+            self.nodes.release(number, level);
         }
         link
     }
@@ -177,16 +263,17 @@ impl Pages {
 
     /// Drops the nodes of a part that becomes uniform.
     fn release(&mut self, number: u32, level: u32) {
-        if number >= Arena::<Node>::RESERVED {
+        if number >= TAKEN {
             return;
         }
         if level == 0 {
             self.leaves.release(number);
             return;
         }
-        for link in self.nodes.release(number).links {
-            self.release(link.number, level - 1);
+        for child in 0..CHILDREN as usize {
+            self.release(self.nodes.child(number, level, child), level - 1);
         }
+        self.nodes.release(number, level);
     }
 }
 

@@ -1,5 +1,9 @@
 //! A node: eight parts of equal size, and what is known of each without looking into it.
+//!
+//! A node with small parts keeps what it knows in 16 bits, and is two cache lines: the first is all that the way down
+//! reads.
 
+use super::super::class::Class;
 use super::bits;
 
 /// Children of a node.
@@ -47,58 +51,158 @@ impl Link {
     }
 }
 
+/// Numbers of pages up to those of a part.
+pub(super) trait Width: Copy + Into<u64> {
+    fn of(value: u64) -> Self;
+}
+
+impl Width for u16 {
+    fn of(value: u64) -> u16 {
+        debug_assert!(value <= u64::from(u16::MAX), "{value} pages in a narrow node");
+        value as u16
+    }
+}
+
+impl Width for u64 {
+    fn of(value: u64) -> u64 {
+        value
+    }
+}
+
 /// Eight parts, the lowest first.
 #[derive(Clone, Debug)]
-pub(super) struct Node {
-    pub(super) links: [Link; CHILDREN as usize],
+#[repr(C, align(64))]
+pub(super) struct Node<W> {
+    numbers: [u32; CHILDREN as usize],
+    classes: [u32; CHILDREN as usize],
+    prefix: [W; CHILDREN as usize],
+    suffix: [W; CHILDREN as usize],
+    longest: [W; CHILDREN as usize],
+    orders: [W; CHILDREN as usize],
 }
 
-impl Default for Node {
-    fn default() -> Node {
-        Node { links: [Link::uniform(TAKEN, 0); CHILDREN as usize] }
+impl<W: Width> Node<W> {
+    /// A node whose parts are all like this one.
+    pub(super) fn of(link: Link) -> Node<W> {
+        Node {
+            numbers: [link.number; CHILDREN as usize],
+            classes: [link.classes; CHILDREN as usize],
+            prefix: [W::of(link.prefix); CHILDREN as usize],
+            suffix: [W::of(link.suffix); CHILDREN as usize],
+            longest: [W::of(link.longest); CHILDREN as usize],
+            orders: [W::of(link.orders); CHILDREN as usize],
+        }
     }
-}
 
-impl Node {
-    /// A node at this level whose parts are all alike.
-    pub(super) fn uniform(number: u32, level: u32) -> Node {
-        Node { links: [Link::uniform(number, level - 1); CHILDREN as usize] }
+    pub(super) fn number(&self, child: usize) -> u32 {
+        self.numbers[child]
     }
 
-    /// One bit for each part that is free as a whole.
+    pub(super) fn link(&self, child: usize) -> Link {
+        Link {
+            prefix: self.prefix[child].into(),
+            suffix: self.suffix[child].into(),
+            longest: self.longest[child].into(),
+            orders: self.orders[child].into(),
+            classes: self.classes[child],
+            number: self.numbers[child],
+        }
+    }
+
+    pub(super) fn set_link(&mut self, child: usize, link: Link) {
+        self.prefix[child] = W::of(link.prefix);
+        self.suffix[child] = W::of(link.suffix);
+        self.longest[child] = W::of(link.longest);
+        self.orders[child] = W::of(link.orders);
+        self.classes[child] = link.classes;
+        self.numbers[child] = link.number;
+    }
+
+    /// Notes what is known of a part; `false` when that was known.
+    pub(super) fn learn(&mut self, child: usize, link: Link) -> bool {
+        let news = self.link(child) != link;
+        if news {
+            self.set_link(child, link);
+        }
+        news
+    }
+
     pub(super) fn whole(&self) -> u64 {
-        (0..).zip(&self.links).fold(0, |set, (at, link)| set | u64::from(link.number == FREE) << at)
+        let mut set = 0;
+        for child in 0..CHILDREN as usize {
+            set |= u64::from(self.numbers[child] == FREE) << child;
+        }
+        set
     }
 
-    /// What the node above knows of this one, which stands at this level and has this number.
-    pub(super) fn link(&self, number: u32, level: u32) -> Link {
+    pub(super) fn with_class(&self, class: Class) -> u32 {
+        let mut set = 0;
+        for child in 0..CHILDREN as usize {
+            set |= u32::from(self.classes[child] & class.bit() != 0) << child;
+        }
+        set
+    }
+
+    /// Notes the classes of a part; `false` when they were known.
+    pub(super) fn learn_classes(&mut self, child: usize, classes: u32) -> bool {
+        let known = std::mem::replace(&mut self.classes[child], classes);
+        known != classes
+    }
+
+    pub(super) fn all_classes(&self) -> u32 {
+        self.classes.iter().fold(0, |set, classes| set | classes)
+    }
+
+    pub(super) fn summary(&self, number: u32, level: u32) -> Link {
         let whole = self.whole();
         if whole == 0xff {
             return Link::uniform(FREE, level);
         }
-        if self.links.iter().all(|link| link.number == TAKEN) {
+        if self.numbers == [TAKEN; CHILDREN as usize] {
             return Link::uniform(TAKEN, level);
         }
         let part = pages_of(level - 1);
-        let low = whole.trailing_ones();
-        let mut link = Link {
-            prefix: u64::from(low) * part + self.links[low as usize].prefix,
-            suffix: 0,
-            longest: 0,
-            orders: bits::orders(whole) << order_of(level - 1),
-            classes: 0,
-            number,
-        };
-        for child in &self.links {
-            link.longest = link.longest.max(child.longest).max(link.suffix + child.prefix);
-            link.classes |= child.classes;
-            if child.number == FREE {
-                link.suffix += part;
-            } else {
-                link.suffix = child.suffix;
-                link.orders |= child.orders;
-            }
+        let (mut longest, mut carry, mut orders) = (0, 0, 0);
+        for child in 0..CHILDREN as usize {
+            longest = longest.max(carry + self.prefix[child].into()).max(self.longest[child].into());
+            let is_whole = whole >> child & 1 == 1;
+            carry = if is_whole { carry + part } else { self.suffix[child].into() };
+            orders |= if is_whole { 0 } else { self.orders[child].into() };
         }
-        link
+        let low = whole.trailing_ones();
+        Link {
+            prefix: u64::from(low) * part + self.prefix[low as usize].into(),
+            suffix: carry,
+            longest,
+            orders: orders | bits::orders(whole) << order_of(level - 1),
+            classes: self.all_classes(),
+            number,
+        }
     }
+
+    pub(super) fn first_run(&self, count: u64, part: u64) -> Start {
+        let mut carry = 0;
+        for child in 0..CHILDREN as usize {
+            if carry + self.prefix[child].into() >= count {
+                return Start::At(child as u64 * part - carry);
+            }
+            if self.longest[child].into() >= count {
+                return Start::Inside(child);
+            }
+            carry = if self.numbers[child] == FREE { carry + part } else { self.suffix[child].into() };
+        }
+        unreachable!("{count} pages were said to be free in a row in one node");
+    }
+
+    pub(super) fn first_with_order(&self, order: u32) -> Option<usize> {
+        self.orders.iter().position(|&orders| orders.into() >> order & 1 == 1)
+    }
+}
+
+/// Where a run of free pages starts in a node.
+pub(super) enum Start {
+    /// At this page of the node.
+    At(u64),
+    /// Somewhere in this part.
+    Inside(usize),
 }

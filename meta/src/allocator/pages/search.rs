@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::super::class::Class;
 use super::leaf::Leaf;
-use super::node::{CHILDREN, FREE, Link, TAKEN, order_of, pages_of};
+use super::node::{CHILDREN, FREE, Link, Start, TAKEN, order_of, pages_of};
 use super::{Pages, bits, child_of};
 
 /// A part of the tree: its link, its level, and its first page.
@@ -43,29 +43,39 @@ impl Pages {
             if number >= TAKEN {
                 return None;
             }
-            number = self.nodes[number].links[child_of(page, level)].number;
+            number = self.nodes.child(number, level, child_of(page, level));
         }
         (number < TAKEN).then(|| &self.leaves[number])
     }
 
     /// Whether this page is free.
     pub(in super::super) fn is_free(&self, page: u64) -> bool {
+        if page >= self.count {
+            return false;
+        }
         let mut number = self.root.number;
         for level in (1..=self.levels).rev() {
             if number >= TAKEN {
                 return number == FREE;
             }
-            number = self.nodes[number].links[child_of(page, level)].number;
+            number = self.nodes.child(number, level, child_of(page, level));
         }
         if number >= TAKEN { number == FREE } else { self.leaves[number].is_free(page) }
     }
 
     /// The end of the run of pages that begins at this page, if one does.
     pub(in super::super) fn end_of_run(&self, page: u64) -> Option<u64> {
-        let leaf = self.leaf(page).filter(|leaf| leaf.starts_run(page))?;
+        self.end_of_run_in(self.leaf(page)?, page)
+    }
+
+    /// As [`Pages::end_of_run`], when the leaf of the page is known.
+    pub(super) fn end_of_run_in(&self, leaf: &Leaf, page: u64) -> Option<u64> {
+        if !leaf.starts_run(page) {
+            return None;
+        }
         let later = (leaf.free | leaf.starts) >> (page % 64) >> 1;
         if later != 0 {
-            return Some((page + 1 + u64::from(later.trailing_zeros())).min(self.count));
+            return Some(page + 1 + u64::from(later.trailing_zeros()));
         }
         Some(self.next(self.root_part(), page + 1, Sought::Boundary).unwrap_or(self.count))
     }
@@ -103,29 +113,37 @@ impl Pages {
 
     /// The lowest buddy of an order that the root has.
     fn first_buddy(&self, order: u32) -> u64 {
-        let mut part = self.root_part();
-        while part.link.number != FREE {
-            let number = part.link.number;
-            if part.level == 0 {
-                return part.base + bits::first_group(self.leaves[number].free, order).expect("an order of the leaf");
+        let (mut number, mut base) = (self.root.number, 0);
+        for level in (1..=self.levels).rev() {
+            let below = order_of(level - 1);
+            if number == FREE {
+                return base;
             }
-            let (node, below) = (&self.nodes[number], order_of(part.level - 1));
             if order >= below {
-                let first = bits::first_group(node.whole(), order - below).expect("an order of the node");
-                return part.base + (first << below);
+                let whole = self.nodes.whole(number, level);
+                return base + (bits::first_group(whole, order - below).expect("an order of the node") << below);
             }
-            let child = node.links.iter().position(|link| link.orders >> order & 1 == 1).expect("an order of a part");
-            part = self.part_of(part, child);
+            let child = self.nodes.first_with_order(number, level, order).expect("an order of a part");
+            number = self.nodes.child(number, level, child);
+            base += child as u64 * pages_of(level - 1);
         }
-        part.base
+        if number == FREE {
+            return base;
+        }
+        base + bits::first_group(self.leaves[number].free, order).expect("an order of the leaf")
+    }
+
+    /// The lowest run of at least `count` free pages: where it starts.
+    pub(in super::super) fn first_run(&self, count: u64) -> Option<u64> {
+        (self.root.longest >= count).then(|| self.run_inside(self.root_part(), count))
     }
 
     /// The lowest run of at least `count` free pages among these pages: where it starts.
-    pub(in super::super) fn first_run(&self, count: u64, within: &Range<u64>) -> Option<u64> {
+    pub(in super::super) fn first_run_in(&self, count: u64, within: &Range<u64>) -> Option<u64> {
         self.run_in(self.root_part(), count, within, &mut 0)
     }
 
-    /// As [`Pages::first_run`], in one part; `carry` free pages end where it begins, and then where it ends.
+    /// As [`Pages::first_run_in`], in one part; `carry` free pages end where it begins, and then where it ends.
     fn run_in(&self, part: Part, count: u64, within: &Range<u64>, carry: &mut u64) -> Option<u64> {
         let (from, to) = (within.start.max(part.base), within.end.min(part.end()));
         let (start, link) = (from - *carry, part.link);
@@ -133,10 +151,15 @@ impl Pages {
             if *carry + link.prefix >= count {
                 return Some(start);
             }
-            if link.longest < count {
-                *carry = if link.number == FREE { *carry + link.prefix } else { link.suffix };
-                return None;
+            if link.longest >= count {
+                return Some(self.run_inside(part, count));
             }
+            *carry = if link.number == FREE { *carry + link.prefix } else { link.suffix };
+            return None;
+        }
+        if from > part.base && to == part.end() && link.longest < count {
+            *carry = link.suffix.min(to - from);
+            return None;
         }
         if link.number == FREE || link.number == TAKEN {
             *carry = if link.number == FREE { *carry + (to - from) } else { 0 };
@@ -155,6 +178,25 @@ impl Pages {
         }
         *carry = if prefix == width { *carry + width } else { u64::from((low << (64 - width)).leading_ones()) };
         bits::first_run(low, count).map(|at| from + at)
+    }
+
+    /// As [`Pages::first_run`], in one part that has such a run.
+    fn run_inside(&self, part: Part, count: u64) -> u64 {
+        let (mut number, mut base) = (part.link.number, part.base);
+        for level in (1..=part.level).rev() {
+            // A part that is free as a whole is the lowest run, and has no node.
+            if number == FREE {
+                return base;
+            }
+            match self.nodes.first_run(number, level, count) {
+                Start::At(page) => return base + page,
+                Start::Inside(child) => {
+                    number = self.nodes.child(number, level, child);
+                    base += child as u64 * pages_of(level - 1);
+                }
+            }
+        }
+        if number == FREE { base } else { base + bits::first_run(self.leaves[number].free, count).expect("a run") }
     }
 
     /// Pages of the longest free run that lies in these pages.
@@ -184,21 +226,37 @@ impl Pages {
         *carry = if prefix == to - from { *carry + prefix } else { suffix };
     }
 
-    /// The lowest slab of the class with room among these pages.
-    pub(in super::super) fn first_slab(&self, class: Class, within: &Range<u64>) -> Option<u64> {
-        self.slab_in(self.root_part(), class, within)
+    /// The lowest slab of the class with room.
+    pub(in super::super) fn first_slab(&self, class: Class) -> Option<u64> {
+        self.first_slab_in(class, &(0..self.count))
     }
 
-    fn slab_in(&self, part: Part, class: Class, within: &Range<u64>) -> Option<u64> {
-        if part.link.classes & class.bit() == 0 {
-            return None;
+    /// The lowest slab of the class with room among these pages.
+    pub(in super::super) fn first_slab_in(&self, class: Class, within: &Range<u64>) -> Option<u64> {
+        let exists = self.root.classes & class.bit() != 0;
+        exists.then(|| self.slab_in(self.root.number, self.levels, 0, class, within)).flatten()
+    }
+
+    /// As [`Pages::first_slab_in`], in a part with this number, level and first page that has such a slab.
+    fn slab_in(&self, number: u32, level: u32, base: u64, class: Class, within: &Range<u64>) -> Option<u64> {
+        if level == 0 {
+            let (from, to) = (within.start.max(base), within.end.min(base + 64));
+            return self.leaves[number].first_with_room(class, from - base, to - base).map(|at| base + at);
         }
-        let (from, to) = (within.start.max(part.base), within.end.min(part.end()));
-        if part.level == 0 {
-            let leaf = &self.leaves[part.link.number];
-            return leaf.first_with_room(class, from - part.base, to - part.base).map(|at| part.base + at);
+        let (mut with_class, size) = (self.nodes.with_class(number, level, class), pages_of(level - 1));
+        while with_class != 0 {
+            let child = with_class.trailing_zeros();
+            let start = base + u64::from(child) * size;
+            if start < within.end && start + size > within.start {
+                let number = self.nodes.child(number, level, child as usize);
+                let found = self.slab_in(number, level - 1, start, class, within);
+                if found.is_some() {
+                    return found;
+                }
+            }
+            with_class &= with_class - 1;
         }
-        self.parts(part, from..to).find_map(|child| self.slab_in(child, class, within))
+        None
     }
 
     fn root_part(&self) -> Part {
@@ -207,7 +265,7 @@ impl Pages {
 
     fn part_of(&self, part: Part, child: usize) -> Part {
         let level = part.level - 1;
-        let link = self.nodes[part.link.number].links[child];
+        let link = self.nodes.link(part.link.number, part.level, child);
         Part { link, level, base: part.base + child as u64 * pages_of(level) }
     }
 

@@ -26,18 +26,18 @@ impl Model {
         self.live.iter().map(|(&addr, &capacity)| Run { addr, capacity }).collect()
     }
 
-    /// Runs of free pages, as first page and count, cut at `cuts` pages.
+    /// Runs of free pages, as first page and count, cut at each multiple of `cut` pages.
     fn free_runs(&self, cut: u64) -> Vec<(u64, u64)> {
-        let mut taken = vec![false; (self.space() / PAGE_BYTES) as usize];
-        for (addr, capacity) in &self.live {
-            taken[(addr / PAGE_BYTES) as usize..(addr + capacity).div_ceil(PAGE_BYTES) as usize].fill(true);
-        }
-        let mut runs: Vec<(u64, u64)> = Vec::new();
-        for page in (0..).zip(&taken).filter(|(_, taken)| !**taken).map(|(page, _)| page) {
-            match runs.last_mut() {
-                Some((from, count)) if *from + *count == page && page % cut != 0 => *count += 1,
-                _ => runs.push((page, 1)),
+        let (mut runs, mut at) = (Vec::new(), 0);
+        let pages = |(addr, capacity): (&u64, &u64)| (addr / PAGE_BYTES, (addr + capacity).div_ceil(PAGE_BYTES));
+        let end = self.space() / PAGE_BYTES;
+        for (from, to) in self.live.iter().map(pages).chain([(end, end)]) {
+            while at < from {
+                let count = (from - at).min(cut - at % cut);
+                runs.push((at, count));
+                at += count;
             }
+            at = at.max(to);
         }
         runs
     }

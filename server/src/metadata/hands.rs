@@ -1,0 +1,115 @@
+//! What entries say to this server's memory, done in their order by a thread of its own.
+//!
+//! Bytes that have a new owner are zeroed, after every request that was admitted under the old rules has ended. Only
+//! then is the entry's index published, and an owner may be told that the memory is his. The segment notes how far it
+//! is, so that a restart zeroes nothing twice.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use mcomp_meta::{Effect, State};
+use mcomp_shm::Segment;
+use mcomp_wire::{BLOCK_SIZE, Space};
+
+use super::guards::Guards;
+use crate::connections::Connections;
+
+/// Orders that may wait: a driver that is ahead by more waits for the memory.
+const QUEUE: usize = 256;
+/// Bytes that are zeroed at a time.
+const STEP_BYTES: u64 = 16 << 20;
+
+/// What came of some entries.
+pub(super) struct Order {
+    log_id: u64,
+    index: u64,
+    serial: u64,
+    effects: Vec<(u64, Effect)>,
+    /// The whole state, when the effects of single entries are not known.
+    whole: Option<State>,
+}
+
+impl Order {
+    pub(super) fn of(state: &State, effects: Vec<(u64, Effect)>) -> Order {
+        Order { log_id: state.log_id(), index: state.index(), serial: state.serial(), effects, whole: None }
+    }
+
+    pub(super) fn whole(state: &State) -> Order {
+        Order { whole: Some(state.clone()), ..Order::of(state, Vec::new()) }
+    }
+}
+
+/// The thread's whole state.
+pub(super) struct Hands {
+    /// This server's part of the address space.
+    first: u64,
+    end: u64,
+    segment: Arc<Segment>,
+    connections: Arc<Connections>,
+    guards: Arc<Guards>,
+    orders: Receiver<Order>,
+}
+
+impl Hands {
+    /// The hands, and where their orders go.
+    pub(super) fn new(
+        id: u32,
+        space: Space,
+        segment: Arc<Segment>,
+        connections: Arc<Connections>,
+        guards: Arc<Guards>,
+    ) -> (Hands, SyncSender<Order>) {
+        let (orders_in, orders) = sync_channel(QUEUE);
+        let first = u64::from(id) * space.k();
+        (Hands { first, end: first + space.k(), segment, connections, guards, orders }, orders_in)
+    }
+
+    /// Runs until nobody gives orders any more.
+    pub(super) fn run(self) {
+        while let Ok(order) = self.orders.recv() {
+            self.obey(order);
+        }
+        self.guards.close();
+    }
+
+    fn obey(&self, order: Order) {
+        let done = self.segment.agreed_index(order.log_id);
+        let effects = match order.whole {
+            None => order.effects,
+            Some(state) => {
+                // What the image says of zeroing has no order among itself; guards come first.
+                let zeroes = state.zeroed_since(done).into_iter().map(|effect| (u64::MAX, effect));
+                state.guards().into_iter().map(|effect| (0, effect)).chain(zeroes).collect()
+            }
+        };
+        self.guards.learn(order.serial, effects.iter().map(|(_, effect)| effect));
+        if !effects.is_empty() {
+            // Whoever was admitted before is done after this.
+            self.connections.wait_for_requests(0);
+        }
+        for (index, effect) in effects {
+            match effect {
+                Effect::Zero { addr, len } if index > done => self.zero(addr, len),
+                _ => {}
+            }
+        }
+        if order.log_id != 0 {
+            self.segment.set_agreed_index(order.log_id, order.index);
+        }
+        self.guards.publish(order.index);
+    }
+
+    /// Zeroes this server's part of a range.
+    fn zero(&self, addr: u64, len: u64) {
+        let (mut from, to) = (addr.max(self.first), (addr + len).min(self.end));
+        while from < to {
+            let step = STEP_BYTES.min(to - from);
+            let span = self.segment.span(from - self.first, step).expect("this server's own part");
+            if let Err(torn) = self.segment.fill(span, 0) {
+                let block = self.first + torn.block * BLOCK_SIZE;
+                tracing::warn!(block, "memory with a new owner has a torn block, and stays as it is there");
+            }
+            from += step;
+        }
+    }
+}

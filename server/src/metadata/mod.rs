@@ -1,0 +1,250 @@
+//! This server's part in the metadata: one thread drives the node of crate `consensus`, another does what entries say
+//! to the memory, and one for each other server sends it messages.
+//!
+//! A connection's thread hands a command or a question in and waits for the answer, for a while: whoever gets none asks
+//! again, here or at another server, and is not done twice.
+
+mod desk;
+mod driver;
+mod guards;
+mod hands;
+mod links;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use mcomp_config::{Config, Placement};
+use mcomp_consensus::{Compaction, Node, PeerMessage, Settings};
+use mcomp_meta::{Corrupt, Refusal as Refused};
+use mcomp_net::auth::Keyring;
+use mcomp_shm::Segment;
+use mcomp_wire::meta::{Ask, Found, PeerPart, Query, Told};
+use mcomp_wire::{Space, Status, limits};
+use parking_lot::Mutex;
+
+use crate::connections::Connections;
+use crate::memory::Refusal;
+use crate::server::{Spawn, StartError};
+
+pub(crate) use guards::Guards;
+use hands::Hands;
+use links::Links;
+use store::Store;
+
+/// How long a thread waits for an answer before it says that there is none yet.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Messages, commands and questions that may wait for the driver.
+const INBOX: usize = 1024;
+
+/// Why the metadata cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetadataError {
+    /// The file cannot be used.
+    #[error("the metadata in {path} cannot be opened: {source}", path = path.display())]
+    Store {
+        /// Which file.
+        path: PathBuf,
+        /// What the database said.
+        source: redb::Error,
+    },
+    /// The folder cannot be used.
+    #[error("the folder of the metadata {path} cannot be used: {source} ([metadata] dir)", path = path.display())]
+    Folder {
+        /// Which folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// What stands there cannot be believed.
+    #[error("{path}: {source}", path = path.display())]
+    Corrupt {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        source: Corrupt,
+    },
+}
+
+/// What reaches the driver.
+pub(crate) enum Input {
+    Command(Ask, SyncSender<Result<Told, Refused>>),
+    Query(Query, SyncSender<Result<Found, Refused>>),
+    Peer(u32, PeerMessage),
+    Connected(u32),
+    Unreachable(u32),
+    Stop,
+}
+
+/// The metadata of a running server.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    inbox: SyncSender<Input>,
+    pub(crate) guards: Arc<Guards>,
+    id: u32,
+    n: u32,
+    /// The newest connection of each other server, by its place: what comes over an older one is too late. Taken alone.
+    current: Mutex<Vec<u64>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    links: Links,
+}
+
+/// What a connection has received of a message from another server.
+#[derive(Debug, Default)]
+pub(crate) struct PeerInbox {
+    bytes: Vec<u8>,
+}
+
+impl Metadata {
+    /// Opens the log and starts the threads.
+    pub(crate) fn start(
+        config: &Config,
+        id: u32,
+        segment: Arc<Segment>,
+        connections: Arc<Connections>,
+        keyring: Option<Arc<Keyring>>,
+        spawn: Spawn,
+    ) -> Result<Metadata, StartError> {
+        let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
+        let path = config.metadata_file(id);
+        let (store, recovered) = Store::open(&path)?;
+        let settings = Settings {
+            id,
+            space,
+            quarantine_ms: config.metadata().quarantine.as_millis() as u64,
+            spread: config.metadata().placement == Placement::Spread,
+            compaction: Compaction::default(),
+        };
+        let node = Node::new(settings, recovered, Box::new(random))
+            .map_err(|source| MetadataError::Corrupt { path, source })?;
+        let (inbox, inputs) = sync_channel(INBOX);
+        let guards = Arc::<Guards>::default();
+        let (hands, orders) = Hands::new(id, space, segment, connections, Arc::clone(&guards));
+        let links = Links::new(config, id, inbox.clone(), keyring);
+        let driver = driver::Driver::new(node, store, orders, links.clone());
+        let metadata = Metadata {
+            inbox,
+            guards,
+            id,
+            n: config.n(),
+            current: Mutex::new(vec![0; config.n() as usize]),
+            threads: Mutex::default(),
+            links,
+        };
+        let started = metadata.start_threads(driver, inputs, hands, spawn);
+        started.map_err(StartError::Thread)?;
+        Ok(metadata)
+    }
+
+    fn start_threads(
+        &self,
+        driver: driver::Driver,
+        inputs: Receiver<Input>,
+        hands: Hands,
+        spawn: Spawn,
+    ) -> std::io::Result<()> {
+        let mut threads = self.threads.lock();
+        threads.push(spawn("meta-memory", Box::new(move || hands.run()))?);
+        threads.push(spawn("meta-log", Box::new(move || driver.run(&inputs)))?);
+        for (name, work) in self.links.work() {
+            threads.push(spawn(&name, work)?);
+        }
+        Ok(())
+    }
+
+    /// Has a command done, or says that there is no answer yet.
+    pub(crate) fn command(&self, ask: Ask) -> Result<Told, Refusal> {
+        let (answer, answers) = sync_channel(1);
+        self.wait(Input::Command(ask, answer), &answers)
+    }
+
+    /// Has a question answered from a state that is up to date.
+    pub(crate) fn query(&self, query: Query) -> Result<Found, Refusal> {
+        let (answer, answers) = sync_channel(1);
+        self.wait(Input::Query(query, answer), &answers)
+    }
+
+    fn wait<T>(&self, input: Input, answers: &Receiver<Result<T, Refused>>) -> Result<T, Refusal> {
+        match self.inbox.try_send(input) {
+            Ok(()) => {}
+            Err(TrySendError::Full(_)) => {
+                return Err(Refusal::new(Status::Busy, "too much is asked of the metadata at once: try again"));
+            }
+            Err(TrySendError::Disconnected(_)) => return Err(gone()),
+        }
+        match answers.recv_timeout(PATIENCE) {
+            Ok(answer) => answer.map_err(|refusal| Refusal::new(refusal.status, refusal.message)),
+            Err(RecvTimeoutError::Disconnected) => Err(gone()),
+            Err(RecvTimeoutError::Timeout) => {
+                let message = "there is no answer yet: most servers have to agree, and may not be there";
+                Err(Refusal::new(Status::Unavailable, message))
+            }
+        }
+    }
+
+    /// Waits until this server's memory is what the metadata said at `index`.
+    pub(crate) fn await_index(&self, index: u64) -> Result<(), Refusal> {
+        match self.guards.wait_for_index(index, PATIENCE) {
+            true => Ok(()),
+            false => Err(Refusal::new(Status::Unavailable, "this server's memory is not that far yet: try again")),
+        }
+    }
+
+    /// Takes a part of a message of another server, that came over the connection at `place`.
+    pub(crate) fn take_part(&self, inbox: &mut PeerInbox, part: &PeerPart<'_>, place: u64) -> Result<(), Refusal> {
+        let malformed = |message: String| Refusal::new(Status::Malformed, message);
+        if part.from >= self.n || part.from == self.id {
+            return Err(malformed(format!("server {} does not speak to server {}", part.from, self.id)));
+        }
+        if inbox.bytes.len() + part.bytes.len() > limits::MAX_PEER_MESSAGE {
+            return Err(Refusal::new(Status::TooLarge, "a message about the metadata is too long"));
+        }
+        inbox.bytes.extend_from_slice(part.bytes);
+        if part.more {
+            return Ok(());
+        }
+        let bytes = std::mem::take(&mut inbox.bytes);
+        let message = PeerMessage::decode(&bytes, part.from, self.id).map_err(|error| malformed(error.to_string()))?;
+        {
+            let mut current = self.current.lock();
+            let newest = &mut current[part.from as usize];
+            if place < *newest {
+                return Err(malformed("a newer connection of the same server has come".to_owned()));
+            }
+            *newest = place;
+        }
+        self.inbox.send(Input::Peer(part.from, message)).map_err(|_| gone())
+    }
+
+    /// Ends the threads and closes the log.
+    pub(crate) fn stop(&self) {
+        self.links.stop();
+        // If the driver has ended by itself nobody is there to be told.
+        let _ = self.inbox.send(Input::Stop);
+        for thread in self.threads.lock().drain(..) {
+            // A thread that panicked has said so on stderr.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Metadata {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn gone() -> Refusal {
+    Refusal::new(Status::Unavailable, "this server takes no part in the metadata any more: see its log")
+}
+
+/// 128 bits that nobody can guess.
+fn random() -> u128 {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).expect("the operating system has random numbers");
+    u128::from_le_bytes(bytes)
+}

@@ -11,6 +11,9 @@ mod deaths;
 /// The demo, alone, twice at once, and interrupted.
 mod demo;
 
+/// Processes that are killed, frozen, thawed and revived by command.
+mod faults;
+
 /// The log of operations: one line for each.
 mod oplog;
 

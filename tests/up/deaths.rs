@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{NOBODY, Up, pids, processes, segments_of, setup, signal_pid, wait_for_no_process};
-use crate::harness::{Cluster, MCOMP, PATIENCE, Setup, lines_of, wait_until};
+use crate::harness::{Cluster, MCOMP, PATIENCE, Setup, lines_of, mcomp, wait_until};
 
 /// A child that was started by hand. It dies with this test at the latest.
 pub(super) struct ByHand(Child);
@@ -79,7 +79,7 @@ fn a_killed_server_is_reported_and_can_be_started_by_hand() {
 }
 
 #[test]
-fn a_killed_snapshot_process_is_reported_and_can_be_started_by_hand() {
+fn a_killed_snapshot_process_is_reported_and_can_be_started_again() {
     let cluster = setup().prepare();
     let (up, ready) = Up::start(&cluster);
     let pid = pids(&ready, "snapshotters")[0];
@@ -88,8 +88,10 @@ fn a_killed_snapshot_process_is_reported_and_can_be_started_by_hand() {
     cluster.ok(&["write", "0", "alive"]);
     cluster.ok(&["status"]);
     cluster.exits(69, &["snapshot", "create"]);
-    let (_by_hand, line) = ByHand::start(&command);
-    assert!(line.contains("mcomp snapshotter 0 ready"), "{line}");
+    assert_eq!(command, format!("mcomp revive 0 --snapshotter --config {}", cluster.config_path().display()));
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    let said = String::from_utf8(mcomp(&words).output().expect("mcomp runs").stdout).expect("text");
+    assert!(said.starts_with("snapshotter 0 (pid ") && said.ends_with(") runs again\n"), "{said}");
     cluster.ok(&["snapshot", "create"]);
     up.signal(Signal::TERM);
     assert_eq!(up.ended().code(), Some(0));

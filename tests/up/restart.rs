@@ -117,8 +117,8 @@ fn what_cannot_be_restarted_is_named_and_left_alone() {
         fs::read_to_string(format!("/proc/{pid}/stat")).expect("it lives").contains(") T ")
     });
     let said = refused(&cluster, 75, "busy", "1");
-    assert!(said.contains(&format!("`kill -CONT {pid}`")), "{said}");
-    signal_pid(pid, Signal::CONT);
+    assert!(said.contains("`mcomp thaw 1 --config /"), "{said}");
+    cluster.ok(&["thaw", "1"]);
     assert_eq!(serving(&cluster), pids(&ready, "servers"), "nobody was stopped");
     assert_eq!(cluster.ok(&["read", "65534", "4", "--remote"]), b"kept");
     assert!(up.log().contains(&said), "who watches `up` sees it too");
@@ -158,7 +158,7 @@ fn a_restart_runs_the_executable_that_stands_there_now() {
     let third = install(&other);
     fs::remove_file(&link).expect("the link");
     let said = refused(&cluster, 74, "io", "0");
-    assert!(said.contains("it was not stopped") && said.contains(&link.display().to_string()), "{said}");
+    assert!(said.contains("it was left as it is") && said.contains(&link.display().to_string()), "{said}");
     cluster.ok(&["status"]);
     std::os::unix::fs::symlink(&other, &link).expect("a link");
     assert_eq!(executable_of(&restarted(&cluster, "0")), third, "the link was switched");
@@ -193,7 +193,15 @@ fn nonsense_on_the_control_socket_is_answered_and_harms_nobody() {
     let cluster = setup().prepare();
     let (up, ready) = Up::start(&cluster);
     let endless = [b"{\"op\":\"restart\",".to_vec(), vec![b' '; 1 << 20]].concat();
-    for text in [&b"\n"[..], b"{}\n", b"{\"op\":\"kill\",\"id\":0}\n", b"\xff\xfe\n", b"[1,2]\n", &endless] {
+    for text in [
+        &b"\n"[..],
+        b"{}\n",
+        b"{\"op\":\"kill\",\"id\":0}\n",
+        b"{\"op\":\"stop\",\"id\":0}\n",
+        b"\xff\xfe\n",
+        b"[1,2]\n",
+        &endless,
+    ] {
         let answers = spoken(&cluster, text);
         let shown = String::from_utf8_lossy(&text[..text.len().min(40)]).into_owned();
         assert!(answers.len() <= 1, "{shown}: {answers:?}");

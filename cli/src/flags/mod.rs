@@ -26,7 +26,7 @@ pub(crate) use bench::BenchArgs;
 pub(crate) use data::{
     AddArgs, CasArgs, CompareArgs, CopyArgs, FillArgs, Format, ReadArgs, Source, SourceFlags, SwapArgs, WriteArgs,
 };
-pub(crate) use process::{DemoArgs, ParentFlag, ServerArgs, SnapshotterArgs, UpArgs};
+pub(crate) use process::{DemoArgs, ParentFlag, ProcessArgs, ServerArgs, SnapshotterArgs, UpArgs};
 pub(crate) use secret::{SecretArgs, SecretCommand, SecretRole};
 pub(crate) use snapshot::{
     CreateArgs, ExportArgs, FileArgs, PruneArgs, RestoreArgs, SnapshotArgs, SnapshotCommand, UnsignedFlag, VerifyArgs,
@@ -149,6 +149,18 @@ pub(crate) enum Command {
     /// Show what every server and snapshot process is doing
     #[command(after_help = STATUS_EXAMPLES)]
     Status,
+    /// Kill a process of the `mcomp up` that runs, on the spot
+    #[command(after_help = process::KILL_EXAMPLES)]
+    Kill(ProcessArgs),
+    /// Have a process of the `mcomp up` that runs stand still
+    #[command(after_help = process::FREEZE_EXAMPLES)]
+    Freeze(ProcessArgs),
+    /// Let a frozen process go on
+    #[command(after_help = process::THAW_EXAMPLES)]
+    Thaw(ProcessArgs),
+    /// Start a dead process again
+    #[command(after_help = process::REVIVE_EXAMPLES)]
+    Revive(ProcessArgs),
     /// Measure latency and throughput of a running cluster
     Bench(BenchArgs),
     /// Check or show the configuration

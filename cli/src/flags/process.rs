@@ -1,4 +1,5 @@
-//! Arguments of the commands that run processes: `up`, `demo`, `server`, `snapshotter`.
+//! Arguments of the commands that run processes: `up`, `demo`, `server`, `snapshotter`; and of those that try them:
+//! `kill`, `freeze`, `thaw`, `revive`.
 
 use std::path::PathBuf;
 
@@ -26,6 +27,51 @@ pub(crate) struct UpArgs {
     #[arg(long, value_name = "ID", value_parser = value::which_server)]
     pub(crate) restart: Vec<WhichServer>,
 }
+
+/// `mcomp kill`, `freeze`, `thaw`, `revive`.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct ProcessArgs {
+    /// Which memory server
+    #[arg(value_name = "ID")]
+    pub(crate) id: u32,
+    /// Mean the snapshot process of this id, and not the server
+    #[arg(long)]
+    pub(crate) snapshotter: bool,
+}
+
+pub(super) const KILL_EXAMPLES: &str = "\
+Sends SIGKILL to a process that the `mcomp up` on this machine runs, to see what a cluster makes of it. It stays \
+dead until `mcomp revive`; the memory of a server stays, with every byte that was acknowledged. Exits with 0 also \
+when it is dead already, with 64 when there is no such process here, and with 69 when no `mcomp up` runs.
+
+Examples:
+  mcomp kill 1
+  mcomp kill 0 --snapshotter --json";
+
+pub(super) const FREEZE_EXAMPLES: &str = "\
+Sends SIGSTOP to a process that the `mcomp up` on this machine runs, and waits until all of it stands still. It \
+keeps its memory, its connections and its addresses, and answers nobody until `mcomp thaw`. When `mcomp up` stops, \
+it is thawed and stopped with the others.
+
+Examples:
+  mcomp freeze 1
+  mcomp freeze 0 --snapshotter --json";
+
+pub(super) const THAW_EXAMPLES: &str = "\
+Sends SIGCONT to a frozen process that the `mcomp up` on this machine runs, whoever has frozen it. Exits with 0 \
+also when it is not frozen, and with 69 when it is dead.
+
+Examples:
+  mcomp thaw 1
+  mcomp thaw 0 --snapshotter --json";
+
+pub(super) const REVIVE_EXAMPLES: &str = "\
+Has the `mcomp up` on this machine start one of its processes that is dead, however it died, and waits until it is \
+ready. A server finds its memory as it was. Exits with 0 also when it runs already, and with 75 when it is frozen.
+
+Examples:
+  mcomp revive 1
+  mcomp revive 0 --snapshotter --json";
 
 /// `mcomp demo`.
 #[derive(Args, Debug)]

@@ -10,6 +10,7 @@
 //! that made the child ends.
 
 use std::fmt;
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{self, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
@@ -19,6 +20,7 @@ use std::thread;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use serde::{Deserialize, Serialize};
 
 use super::events::Event;
 use crate::commands::server::HANDED_OVER;
@@ -29,8 +31,9 @@ const KEPT_LINES_MAX: usize = 200;
 /// What is read of a line at once.
 const LINE_BYTES_MAX: u64 = 4096;
 
-/// What a child is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a child is. In JSON it is two fields, as in `"role":"server","id":1`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "role", content = "id", rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Role {
     /// The memory server of this id.
     Server(u32),
@@ -51,6 +54,14 @@ impl Role {
     pub(crate) fn id(self) -> u32 {
         match self {
             Role::Server(id) | Role::Snapshotter(id) => id,
+        }
+    }
+
+    /// How it is named to the commands that take a process.
+    pub(crate) fn argument(self) -> String {
+        match self {
+            Role::Server(id) => id.to_string(),
+            Role::Snapshotter(id) => format!("{id} --snapshotter"),
         }
     }
 
@@ -142,6 +153,17 @@ impl Child {
     /// Its process id, which may be given up already.
     pub(crate) fn pid(&self) -> u32 {
         self.pid
+    }
+
+    /// Whether a signal has stopped all its threads, so that it hears no other.
+    pub(crate) fn is_frozen(&self) -> bool {
+        let Ok(mut threads) = fs::read_dir(format!("/proc/{}/task", self.pid)) else { return false };
+        threads.all(|thread| {
+            let stat = thread.and_then(|thread| fs::read_to_string(thread.path().join("stat"))).unwrap_or_default();
+            // The name before the state may have blanks, and ends with the last bracket.
+            let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+            matches!(state, Some('T' | 't'))
+        })
     }
 
     /// Sends a signal, unless the process is gone.

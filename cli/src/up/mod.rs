@@ -6,10 +6,10 @@
 //!   what was there before stays.
 //! - Ctrl-C or SIGTERM stops all of them and is a success. The memory stays, for the next `up`.
 //! - A child that dies later is reported with the way to start it again, and the others run on: the
-//!   rest of the memory is still of use. Only when no server is left is there nothing to wait for.
-//!
-//! - A server is restarted when that is asked for (`mcomp up --restart`), over a socket that only the same user can
-//!   make use of.
+//!   rest of the memory is still of use. Only when no server is left is there nothing to wait for, unless somebody had
+//!   one killed and may have it revived.
+//! - A server is restarted when that is asked for (`mcomp up --restart`), and a process killed, frozen, thawed and
+//!   revived (`mcomp kill` and so on), over a socket that only the same user can make use of.
 //!
 //! Leaves out restarting what died by itself, and other machines.
 
@@ -17,19 +17,23 @@ mod child;
 mod control;
 mod death;
 mod events;
+mod faults;
 mod fleet;
 mod fresh;
 mod program;
+mod refusal;
 mod restart;
 mod supervisor;
 mod watch;
 
 pub(crate) use child::{Messages, Role};
+pub(crate) use control::Request;
 pub(crate) use death::{LaunchError, signal_name};
 pub(crate) use events::Events;
 pub(crate) use fleet::Fleet;
 pub(crate) use supervisor::{Change, Launch, Supervisor};
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::time::Duration;
 
@@ -37,11 +41,11 @@ use mcomp_config::{Config, is_local_ip};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::exit::{Exit, Failure};
-use crate::flags::UpArgs;
 use crate::flags::value::WhichServer;
+use crate::flags::{ProcessArgs, UpArgs};
 use crate::globals::Globals;
 use crate::output;
-use control::Desk;
+use control::{Desk, Visit, visit};
 use fresh::{Cleared, Found};
 use supervisor::STOP_PATIENCE;
 use watch::Watch;
@@ -75,7 +79,9 @@ pub(crate) fn run(globals: &Globals, args: &UpArgs) -> anyhow::Result<Exit> {
     let desk = open_desk(&config, &events);
     announce(globals, &fleet, &supervisor)?;
     let patience = patience(&fleet);
-    let exit = Watch { globals, config: &config, has_desk: desk.is_some(), patience }.run(&mut supervisor);
+    let has_desk = desk.is_some();
+    let mut watch = Watch { globals, config: &config, has_desk, patience, absent: BTreeMap::new() };
+    let exit = watch.run(&mut supervisor);
     supervisor.stop();
     tell_killed(&supervisor);
     match exit {
@@ -86,18 +92,28 @@ pub(crate) fn run(globals: &Globals, args: &UpArgs) -> anyhow::Result<Exit> {
 
 /// Has the `mcomp up` that runs restart servers.
 fn restart(globals: &Globals, which: &[WhichServer]) -> anyhow::Result<Exit> {
+    request(globals, |fleet| {
+        let ids = which.iter().flat_map(|which| match which {
+            WhichServer::One(id) => vec![*id],
+            WhichServer::All => fleet.server_ids().to_vec(),
+        });
+        ids.map(|id| Request::Restart { id }).collect()
+    })
+}
+
+/// Has the `mcomp up` that runs do `what` to one of its processes.
+pub(crate) fn ask(globals: &Globals, what: fn(Role) -> Request, args: &ProcessArgs) -> anyhow::Result<Exit> {
+    let role = if args.snapshotter { Role::Snapshotter(args.id) } else { Role::Server(args.id) };
+    request(globals, |_| vec![what(role)])
+}
+
+fn request(globals: &Globals, requests: impl Fn(&Fleet<'_>) -> Vec<Request>) -> anyhow::Result<Exit> {
     let config = globals.config()?;
     let fleet = Fleet::local(&config, is_local_ip)?;
-    let ids: Vec<u32> = which.iter().fold(Vec::new(), |mut ids, which| {
-        match which {
-            WhichServer::One(id) => ids.push(*id),
-            WhichServer::All => ids.extend_from_slice(fleet.server_ids()),
-        }
-        ids
-    });
     // What the other side may need, and as long again for what it is doing when it is asked.
     let patience = globals.timeout.unwrap_or(2 * (STOP_PATIENCE + patience(&fleet)));
-    control::restart(globals, &config, &ids, patience, &again("up", globals, &config))
+    let start = again("up", globals, &config);
+    visit(&Visit { globals, config: &config, patience, start: &start }, &requests(&fleet))
 }
 
 /// Opens the control socket. Without it the cluster runs all the same: somebody else may sit on its name.
@@ -106,7 +122,8 @@ fn open_desk(config: &Config, events: &Events) -> Option<Desk> {
     opened
         .inspect_err(|error| {
             tell(&format!(
-                "mcomp up: `mcomp up --restart` will not work here, because its socket cannot be had: {error}"
+                "mcomp up: `mcomp up --restart`, `kill`, `freeze`, `thaw` and `revive` will not work here, because the \
+                 control socket cannot be had: {error}"
             ));
         })
         .ok()

@@ -7,7 +7,7 @@
 //! - Servers start before the snapshot processes that map their memory, and stop after them.
 //!
 //! Leaves out restarting what died by itself. A server that died keeps its memory, and why it died is for a
-//! person to see first, who can have it started again (`restart.rs`).
+//! person to see first, who can have it started again (`restart.rs`, `faults.rs`).
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -63,6 +63,7 @@ impl Launch {
 /// The children of this process.
 ///
 /// - `Gone` is the last state of a child: it is dead and reaped then.
+/// - A role has at most one child that is not `Gone`.
 /// - A child is here from its start on, so that nothing runs that is not stopped.
 #[derive(Debug)]
 pub(crate) struct Supervisor<'e> {
@@ -81,6 +82,8 @@ pub(crate) struct Supervisor<'e> {
 pub(super) enum State {
     Starting,
     Ready,
+    /// Stopped by a signal of ours (`faults.rs`).
+    Frozen,
     Gone,
 }
 
@@ -169,6 +172,7 @@ impl<'e> Supervisor<'e> {
     pub(crate) fn stop(&mut self) {
         for is_server in [false, true] {
             self.signal(is_server, Signal::TERM);
+            self.thaw_all(is_server);
             if !self.wait_gone(is_server) {
                 let left = self.running().filter(|(role, _)| role.is_server() == is_server);
                 let left: Vec<(Role, u32)> = left.collect();
@@ -237,13 +241,20 @@ impl<'e> Supervisor<'e> {
         }
     }
 
-    fn living(&mut self, pid: u32) -> Option<&mut (Child, State)> {
+    pub(super) fn living(&mut self, pid: u32) -> Option<&mut (Child, State)> {
         self.children.iter_mut().find(|(child, state)| child.pid() == pid && *state != State::Gone)
     }
 
     fn signal(&self, is_server: bool, signal: Signal) {
         let meant = self.children.iter().filter(|(child, _)| child.role().is_server() == is_server);
         meant.for_each(|(child, _)| child.signal(signal));
+    }
+
+    /// Lets those go on that were frozen here, so that they hear the request to stop. Whom somebody else has stopped
+    /// is left to him until the patience is over.
+    fn thaw_all(&self, is_server: bool) {
+        let frozen = self.children.iter().filter(|(_, state)| *state == State::Frozen).map(|(child, _)| child);
+        frozen.filter(|child| child.role().is_server() == is_server).for_each(|child| child.signal(Signal::CONT));
     }
 
     fn is_left(&self, is_server: bool) -> bool {

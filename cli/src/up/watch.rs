@@ -1,13 +1,14 @@
-//! What a running `mcomp up` does: it tells of deaths, restarts what it is asked to, and waits for its end.
+//! What a running `mcomp up` does: it tells of deaths, does what it is asked to over its control socket, and waits for
+//! its end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mcomp_config::Config;
 
-use super::control::{Answer, Request};
-use super::death::{Death, LaunchError};
-use super::restart::RestartError;
+use super::control::{Answer, Condition, Life, Outcome, Request};
+use super::death::Death;
+use super::refusal::Refusal;
 use super::supervisor::{Change, Supervisor};
 use super::{Role, again, tell};
 use crate::exit::{Exit, Failure, Verdict};
@@ -17,84 +18,114 @@ use crate::globals::Globals;
 pub(super) struct Watch<'a> {
     pub(super) globals: &'a Globals,
     pub(super) config: &'a Config,
-    /// Whether somebody can ask for a restart.
+    /// Whether somebody can ask for something.
     pub(super) has_desk: bool,
-    /// What a server that is started gets to become ready.
+    /// What a process that is started gets to become ready.
     pub(super) patience: Duration,
+    /// Servers that do not run here and are not lost.
+    pub(super) absent: BTreeMap<u32, Absence>,
+}
+
+/// Why a server does not run here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Absence {
+    /// It has handed over to this process.
+    Elsewhere(u32),
+    /// Somebody had it killed, and may have it started again.
+    Killed,
 }
 
 impl Watch<'_> {
     /// Waits until a signal comes, which is the good end, or no server is left.
-    pub(super) fn run(&self, supervisor: &mut Supervisor<'_>) -> Result<i32, Failure> {
-        // Servers that another process runs now.
-        let mut elsewhere = BTreeSet::new();
+    pub(super) fn run(&mut self, supervisor: &mut Supervisor<'_>) -> Result<i32, Failure> {
         loop {
             match supervisor.next() {
                 Change::Asked { signal } => return Ok(signal),
                 Change::Died(death) => {
                     tell(&self.obituary(death));
-                    elsewhere.extend(death.successor.map(|_| death.role.id()));
+                    self.absent.extend(death.successor.map(|pid| (death.role.id(), Absence::Elsewhere(pid))));
                 }
                 Change::Called(call) => {
-                    let Request::Restart { id } = call.request;
-                    elsewhere.remove(&id);
-                    let answer = self.restart(supervisor, id);
+                    let answer = self.answer(supervisor, call.request);
                     call.answer(answer);
                 }
             }
-            let is_left = !elsewhere.is_empty() || supervisor.running().any(|(role, _)| role.is_server());
+            let is_left = !self.absent.is_empty() || supervisor.running().any(|(role, _)| role.is_server());
             if !is_left {
-                let again = again("up", self.globals, self.config);
+                let again = self.again("up");
                 let text = format!("no server is left; their memory stays: start them again with {again}");
                 return Err(Failure::new(Exit::UNAVAILABLE, "unavailable", text));
             }
         }
     }
 
-    fn restart(&self, supervisor: &mut Supervisor<'_>, id: u32) -> Answer {
-        match supervisor.restart(id, self.patience) {
-            Ok(restarted) => {
-                self.globals.note(format_args!("mcomp up: {restarted}"));
-                Answer::Ok(restarted)
+    /// Does what is asked, and says so here too.
+    fn answer(&mut self, supervisor: &mut Supervisor<'_>, request: Request) -> Answer {
+        let role = request.role();
+        match self.obey(supervisor, request) {
+            Ok(outcome) => {
+                self.note(&outcome);
+                Answer::Ok(outcome)
             }
-            Err(error) => {
-                let verdict = Verdict::of(&self.failure(id, error).into());
+            Err(refusal) => {
+                let failure = refusal.failure(role, |subcommand| self.again(subcommand));
+                let verdict = Verdict::of(&failure.into());
                 tell(&format!("mcomp up: {}", verdict.sentence));
                 Answer::fail(verdict.exit, verdict.kind, verdict.sentence)
             }
         }
     }
 
-    /// Why a server was not restarted, and what to do.
-    fn failure(&self, id: u32, error: RestartError) -> Failure {
-        match error {
-            RestartError::NotHere { ids } => {
-                let ids: Vec<String> = ids.iter().map(u32::to_string).collect();
-                Failure::usage(format!("server {id} does not run here: this `mcomp up` has servers {}", ids.join(", ")))
-            }
-            RestartError::Program { path, source } => {
-                Failure::io(format_args!("start server {id} as {}, so it was not stopped", path.display()), &source)
-            }
-            RestartError::Frozen { pid } => {
-                let text = format!(
-                    "server {id} (pid {pid}) is frozen by a signal and was left as it is: `kill -CONT {pid}` lets it \
-                     go on, then ask again"
-                );
-                Failure::new(Exit::TRY_AGAIN, "busy", text)
-            }
-            RestartError::Stubborn { pid } => {
-                let text = format!(
-                    "server {id} (pid {pid}) has not stopped within {} s of being asked, and was not killed: see \
-                     where it waits, or end it with `kill -9 {pid}` and ask again; its memory stays",
-                    super::STOP_PATIENCE.as_secs()
-                );
-                Failure::new(Exit::TRY_AGAIN, "busy", text)
-            }
-            RestartError::Asked => {
-                Failure::new(Exit::TRY_AGAIN, "interrupted", "`mcomp up` was asked to stop meanwhile")
-            }
-            RestartError::Launch(error) => launch_failure(error),
+    fn obey(&mut self, supervisor: &mut Supervisor<'_>, request: Request) -> Result<Outcome, Refusal> {
+        let role = request.role();
+        let outcome = match request {
+            Request::Restart { id } => supervisor.restart(id, self.patience).map(Outcome::Restarted)?,
+            Request::Revive(role) => supervisor.revive(role, self.patience).map(Outcome::Is)?,
+            Request::Kill(role) => supervisor.kill(self.ours(role)?).map(Outcome::Is)?,
+            Request::Freeze(role) => supervisor.freeze(self.ours(role)?).map(Outcome::Is)?,
+            Request::Thaw(role) => supervisor.thaw(self.ours(role)?).map(Outcome::Is)?,
+        };
+        self.count(role, &outcome);
+        Ok(outcome)
+    }
+
+    /// The same role, unless another process plays it, to which no signal of ours is due.
+    fn ours(&self, role: Role) -> Result<Role, Refusal> {
+        match (role, self.absent.get(&role.id())) {
+            (Role::Server(_), Some(&Absence::Elsewhere(pid))) => Err(Refusal::Elsewhere { pid }),
+            _ => Ok(role),
         }
+    }
+
+    /// Keeps in mind which servers are not lost, although they do not run here.
+    fn count(&mut self, role: Role, outcome: &Outcome) {
+        let is_dead = matches!(outcome, Outcome::Is(Condition { state: Life::Dead, .. }));
+        match role {
+            Role::Server(id) if is_dead => drop(self.absent.insert(id, Absence::Killed)),
+            Role::Server(id) => drop(self.absent.remove(&id)),
+            Role::Snapshotter(_) => {}
+        }
+    }
+
+    /// Tells whoever watches what others have asked for.
+    fn note(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Restarted(restarted) => self.globals.note(format_args!("mcomp up: {restarted}")),
+            Outcome::Is(condition) if condition.changed => {
+                let word = condition.role.argument();
+                let way_out = match condition.state {
+                    Life::Dead => format!("; {} starts it again", self.again(&format!("revive {word}"))),
+                    Life::Frozen => format!("; {} lets it go on", self.again(&format!("thaw {word}"))),
+                    Life::Running => String::new(),
+                };
+                self.globals.note(format_args!("mcomp up: {condition} on request{way_out}"));
+            }
+            Outcome::Is(_) => {}
+        }
+    }
+
+    fn again(&self, subcommand: &str) -> String {
+        again(subcommand, self.globals, self.config)
     }
 
     /// What happened to a child, what it means, and what to do.
@@ -102,9 +133,10 @@ impl Watch<'_> {
         let role = death.role;
         let way_out = match role {
             Role::Server(id) if self.has_desk => format!("up --restart {id}"),
+            Role::Snapshotter(_) if self.has_desk => format!("revive {}", role.argument()),
             _ => format!("{} --id {}", role.subcommand(), role.id()),
         };
-        let way_out = again(&way_out, self.globals, self.config);
+        let way_out = self.again(&way_out);
         if death.successor.is_some() {
             return format!("mcomp up: {death}, which serves its memory now; take it back with {way_out}");
         }
@@ -113,23 +145,5 @@ impl Watch<'_> {
             false => "until it runs again no snapshot can be made",
         };
         format!("mcomp up: {death}; {loss}; start it again with {way_out}")
-    }
-}
-
-/// Why the new server is not there. The old one is gone.
-fn launch_failure(error: LaunchError) -> Failure {
-    let child_code = error.exit_code_of_child().filter(|code| *code != 0);
-    match error {
-        LaunchError::Died(death) => {
-            let exit = child_code.map_or(Exit::UNAVAILABLE, Exit::from_code);
-            let text = format!("{death} before it was ready; its message, among those of `mcomp up`, says why");
-            Failure::new(exit, "start", format!("{text}; the memory stays"))
-        }
-        LaunchError::Late { role, pid, after } => {
-            let after = after.as_secs();
-            let text = format!("{role} (pid {pid}) was not ready within {after} s and was killed; its memory stays");
-            Failure::new(Exit::UNAVAILABLE, "start", text)
-        }
-        error => error.into(),
     }
 }

@@ -104,7 +104,7 @@ mod tests {
         let owner = thread::spawn(move || {
             for event in called {
                 let Event::Called(call) = event else { panic!("{event:?}") };
-                let Request::Restart { id } = call.request;
+                let Request::Restart { id } = call.request else { panic!("{call:?}") };
                 if id < 10 {
                     call.answer(Answer::fail(Exit::DONE, "test", format!("asked for {id}")));
                 }

@@ -1,6 +1,6 @@
-//! The side of `mcomp up --restart`: it asks the `mcomp up` that runs, and tells what came of it.
+//! The side of `mcomp up --restart` and of `mcomp kill`, `freeze`, `thaw` and `revive`: it asks the `mcomp up` that
+//! runs, and tells what came of it.
 
-use std::fmt;
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use mcomp_config::Config;
 use mcomp_net::{PeerProcess, Stream, own_user};
 
 use super::line::Lines;
-use super::{Answer, Request, Restarted, endpoint};
+use super::{Answer, Outcome, Request, endpoint};
 use crate::exit::{Exit, Failure};
 use crate::globals::Globals;
 use crate::output;
@@ -16,18 +16,23 @@ use crate::output;
 /// For a connection: the one who listens is on this machine.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Has the servers `ids` restarted, one after the other, by the `mcomp up` that runs them. Each may take `patience`.
-pub(in crate::up) fn restart(
-    globals: &Globals,
-    config: &Config,
-    ids: &[u32],
-    patience: Duration,
-    start: &str,
-) -> anyhow::Result<Exit> {
-    let mut lines = connect(config, start)?;
-    for &id in ids {
-        match ask(&mut lines, &Request::Restart { id }, patience)? {
-            Answer::Ok(restarted) => tell(globals, &restarted)?,
+/// What is asked of the `mcomp up` that runs.
+#[derive(Debug)]
+pub(in crate::up) struct Visit<'a> {
+    pub(in crate::up) globals: &'a Globals,
+    pub(in crate::up) config: &'a Config,
+    /// How long each request may take.
+    pub(in crate::up) patience: Duration,
+    /// The command that starts an `mcomp up`.
+    pub(in crate::up) start: &'a str,
+}
+
+/// Has `requests` done, one after the other, and says what came of each.
+pub(in crate::up) fn visit(visit: &Visit<'_>, requests: &[Request]) -> anyhow::Result<Exit> {
+    let mut lines = connect(visit.config, visit.start)?;
+    for request in requests {
+        match ask(&mut lines, request, visit.patience)? {
+            Answer::Ok(outcome) => tell(visit.globals, &outcome)?,
             Answer::Fail { kind, error, exit } => {
                 return Err(Failure::new(Exit::from_code(exit), known_word(&kind), error).into());
             }
@@ -80,19 +85,9 @@ fn known_word(kind: &str) -> &'static str {
     WORDS.into_iter().find(|word| *word == kind).unwrap_or("refused")
 }
 
-fn tell(globals: &Globals, restarted: &Restarted) -> io::Result<()> {
+fn tell(globals: &Globals, outcome: &Outcome) -> io::Result<()> {
     match globals.json {
-        true => output::json(&output::Done::with(restarted)),
-        false => output::line(format_args!("mcomp up: {restarted}")),
-    }
-}
-
-impl fmt::Display for Restarted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Restarted { id, pid, was, down_ms } = self;
-        match was {
-            Some(was) => write!(f, "server {id} restarted in {down_ms} ms: process {pid} after {was}"),
-            None => write!(f, "server {id} started in {down_ms} ms: process {pid}"),
-        }
+        true => output::json(&output::Done::with(outcome)),
+        false => output::line(outcome),
     }
 }

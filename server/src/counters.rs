@@ -96,8 +96,11 @@ pub(crate) struct Tally {
     ops: [u32; KINDS],
     read_bytes: u64,
     written_bytes: u64,
-    dirty: bool,
+    /// One bit for each kind that it has counted, from the lowest.
+    kinds: u32,
 }
+
+const _: () = assert!(KINDS <= u32::BITS as usize, "each kind has a bit");
 
 impl Default for Counters {
     fn default() -> Counters {
@@ -116,7 +119,7 @@ impl Default for Counters {
 
 impl Default for Tally {
     fn default() -> Tally {
-        Tally { ops: [0; KINDS], read_bytes: 0, written_bytes: 0, dirty: false }
+        Tally { ops: [0; KINDS], read_bytes: 0, written_bytes: 0, kinds: 0 }
     }
 }
 
@@ -125,19 +128,17 @@ impl Tally {
         self.ops[kind as usize] += 1;
         self.read_bytes += read_bytes as u64;
         self.written_bytes += written_bytes as u64;
-        self.dirty = true;
+        self.kinds |= 1 << kind as usize;
     }
 }
 
 impl Counters {
     pub(crate) fn add(&self, tally: &mut Tally) {
-        if !tally.dirty {
+        if tally.kinds == 0 {
             return;
         }
-        for (total, count) in self.ops.iter().zip(tally.ops) {
-            if count > 0 {
-                total.fetch_add(u64::from(count), Ordering::Relaxed);
-            }
+        for kind in bits(tally.kinds) {
+            self.ops[kind].fetch_add(u64::from(tally.ops[kind]), Ordering::Relaxed);
         }
         self.read_bytes.fetch_add(tally.read_bytes, Ordering::Relaxed);
         self.written_bytes.fetch_add(tally.written_bytes, Ordering::Relaxed);
@@ -188,6 +189,15 @@ impl Counters {
     }
 }
 
+/// The numbers of the bits that are set.
+fn bits(mut set: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = set.trailing_zeros();
+        set &= set.wrapping_sub(1);
+        (lowest < u32::BITS).then_some(lowest as usize)
+    })
+}
+
 fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
     counts.filter(|&(_, count)| count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
 }
@@ -203,5 +213,19 @@ mod tests {
         assert_eq!(counters.report().snapshot.last_error, "é".repeat(limits::MAX_MESSAGE / 2));
         counters.cut_ended(Some("short"));
         assert_eq!(counters.report().snapshot.last_error, "short");
+    }
+
+    #[test]
+    fn a_burst_is_added_once() {
+        let counters = Counters::default();
+        let mut tally = Tally::default();
+        tally.count(Kind::Batch, 0, 0);
+        tally.count(Kind::Read, 7, 0);
+        tally.count(Kind::Read, 1, 0);
+        counters.add(&mut tally);
+        counters.add(&mut tally);
+        let report = counters.report();
+        assert_eq!((report.ops["read"], report.ops["batch"], report.ops.values().sum::<u64>()), (2, 1, 3));
+        assert_eq!((report.bytes.read, report.bytes.written), (8, 0));
     }
 }

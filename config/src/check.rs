@@ -115,10 +115,13 @@ impl Checker {
         let mut servers = Vec::new();
         for id in 0..self.written.servers.len() {
             let address = self.server_address(id);
-            let snapshot = self.server_snapshot(id);
-            servers.push(address.zip(snapshot));
+            let written = &self.written.servers[id];
+            let (snapshot, http) = (written.snapshot.clone(), written.http.clone());
+            let snapshot = self.optional_endpoint(format!("server.{id}.snapshot"), snapshot);
+            let http = self.optional_endpoint(format!("server.{id}.http"), http);
+            servers.push(address.zip(snapshot).zip(http));
         }
-        let checked = |(address, snapshot)| ServerEntry { address, snapshot };
+        let checked = |((address, snapshot), http)| ServerEntry { address, snapshot, http };
         servers.into_iter().map(|s| s.map(checked)).collect()
     }
 
@@ -136,9 +139,8 @@ impl Checker {
     }
 
     /// The inner option is whether there is one.
-    fn server_snapshot(&mut self, id: usize) -> Option<Option<Endpoint>> {
-        let key = format!("server.{id}.snapshot");
-        match self.written.servers[id].snapshot.clone() {
+    fn optional_endpoint(&mut self, key: String, entry: Option<Entry>) -> Option<Option<Endpoint>> {
+        match entry {
             Some(entry) => self.endpoint(key, &entry).map(Some),
             None => {
                 self.show(key, Value::Null, Origin::Default);

@@ -14,7 +14,8 @@ use crate::written::Written;
 ///
 /// - `k` is a positive multiple of 4 KiB, and `n * k` does not exceed 2^60.
 /// - `n` is 1 to 256 and equals the number of servers; `snapshot.master` is below it.
-/// - No two servers or snapshot processes share an endpoint; all servers name a snapshot process
+/// - No two servers or snapshot processes share an endpoint, save a loopback one for HTTP on different machines; all
+///   servers name a snapshot process
 ///   if snapshots are scheduled.
 /// - The name is 1 to 40 characters of `a-z`, `0-9`, `_` and `-`, fit for the name of a segment.
 /// - All durations are positive and at most a year, so that adding one to the present is safe.
@@ -43,6 +44,8 @@ pub struct ServerEntry {
     pub address: Endpoint,
     /// The snapshot process; optional while snapshots are not scheduled.
     pub snapshot: Option<Endpoint>,
+    /// Where the server answers a monitor over HTTP, if it does.
+    pub http: Option<Endpoint>,
 }
 
 /// How the memory is saved.

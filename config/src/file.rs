@@ -79,6 +79,7 @@ impl Written {
             match name.get_ref().as_ref() {
                 "address" => typed.address = Some(entry),
                 "snapshot" => typed.snapshot = Some(entry),
+                "http" => typed.http = Some(entry),
                 other => {
                     let line = Some(lines.line(name.span().start));
                     self.refuse_in_file(line, &format!("server.{id}.{other}"), unknown_of_server(other));

@@ -84,7 +84,7 @@ impl Key {
 }
 
 /// The names of the keys of a `[[server]]` entry.
-pub(crate) const SERVER_KEYS: [&str; 2] = ["address", "snapshot"];
+pub(crate) const SERVER_KEYS: [&str; 3] = ["address", "snapshot", "http"];
 
 /// The scalar sections, each once, in order.
 pub(crate) fn sections() -> Vec<&'static str> {

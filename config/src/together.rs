@@ -74,30 +74,65 @@ fn check_snapshotters(written: &mut Written) {
 }
 
 fn check_duplicates(written: &mut Written) {
+    // What is taken, by whom.
     let mut taken: BTreeMap<String, String> = BTreeMap::new();
-    for (key, endpoint, entry) in endpoints(written) {
-        if let Some(by) = taken.get(endpoint.as_str()) {
+    for claim in claims(written) {
+        let Claim { key, endpoint, entry, .. } = &claim;
+        let place = match taken.contains_key(endpoint.as_str()) {
+            true => endpoint.to_string(),
+            false => claim.place(written),
+        };
+        if let Some(by) = taken.get(&place) {
             let text = format!("{endpoint} is already {by}: give each process its own");
-            written.refuse(&key, &entry, text);
+            written.refuse(key, entry, text);
         } else {
             let line = entry.line.map_or(String::new(), |line| format!(" at line {line}"));
-            taken.insert(endpoint.to_string(), format!("{key}{line}"));
+            taken.insert(place, format!("{key}{line}"));
         }
     }
 }
 
-/// All endpoints that are right by themselves, with their keys, in the order of the file.
-fn endpoints(written: &Written) -> Vec<(String, Endpoint, Entry)> {
-    let mut endpoints = Vec::new();
+/// An endpoint that is right by itself.
+struct Claim {
+    /// The server that it belongs to.
+    id: usize,
+    key: String,
+    endpoint: Endpoint,
+    entry: Entry,
+    is_http: bool,
+}
+
+impl Claim {
+    /// What no other claim may have. Each machine has a loopback of its own, so servers with addresses on different
+    /// hosts may answer monitors at the same endpoint of it.
+    fn place(&self, written: &Written) -> String {
+        let is_loopback = self.endpoint.ip().is_some_and(|ip| ip.is_loopback());
+        let is_loopback = is_loopback || self.endpoint.as_str().starts_with("localhost:");
+        let address = written.servers[self.id].address.as_ref().and_then(|entry| entry.value.endpoint().ok());
+        match address {
+            Some(address) if self.is_http && is_loopback => {
+                let host = address.as_str().rsplit_once(':').map_or("", |(host, _)| host);
+                format!("{} of {host}", self.endpoint)
+            }
+            _ => self.endpoint.to_string(),
+        }
+    }
+}
+
+/// All endpoints that are right by themselves: those of the cluster, then those for monitors.
+fn claims(written: &Written) -> Vec<Claim> {
+    let mut claims = Vec::new();
     for (id, server) in written.servers.iter().enumerate() {
-        for (name, entry) in [("address", &server.address), ("snapshot", &server.snapshot)] {
+        for (name, entry) in [("address", &server.address), ("snapshot", &server.snapshot), ("http", &server.http)] {
             let Some(entry) = entry else { continue };
             if let Ok(endpoint) = entry.value.endpoint() {
-                endpoints.push((format!("server.{id}.{name}"), endpoint, entry.clone()));
+                let key = format!("server.{id}.{name}");
+                claims.push(Claim { id, key, endpoint, entry: entry.clone(), is_http: name == "http" });
             }
         }
     }
-    endpoints
+    claims.sort_by_key(|claim| claim.is_http);
+    claims
 }
 
 /// Blames a key that was read, so that there is an entry for it.

@@ -38,6 +38,7 @@ pub(crate) struct WrittenServer {
     pub(crate) line: Option<usize>,
     pub(crate) address: Option<Entry>,
     pub(crate) snapshot: Option<Entry>,
+    pub(crate) http: Option<Entry>,
 }
 
 impl Written {

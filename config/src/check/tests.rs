@@ -57,7 +57,8 @@ fn the_sample_shows_every_key_with_its_default() {
     let defaults = parse(SAMPLE).unwrap();
     for (shown, default) in config.shown().iter().zip(defaults.shown()) {
         assert_eq!(shown.origin, Origin::File, "{} is not in the sample", shown.key);
-        if !["security.secret_file", "trace.op_log"].contains(&shown.key.as_str()) {
+        let has_no_default = ["security.secret_file", "trace.op_log"].contains(&shown.key.as_str());
+        if !has_no_default && !shown.key.ends_with(".http") {
             assert_eq!(shown.value, default.value, "{}", shown.key);
         }
     }
@@ -160,8 +161,32 @@ fn servers_are_checked() {
             "[[server]]\naddress = 'a:1'\nsnapshot = 'a:1'\n[[server]]\naddress = 'b:1'",
             ":7: server.0.snapshot: a:1 is already server.0.address at line 6",
         ),
+        ("[[server]]\naddress = 'a:1'\nhttp = 'b'\n[[server]]", ":7: server.0.http: \"b\""),
+        (
+            "[[server]]\naddress = '127.0.0.1:1'\nhttp = '127.0.0.1:2'\n[[server]]\naddress = '127.0.0.1:2'",
+            ":7: server.0.http: 127.0.0.1:2 is already server.1.address at line 9",
+        ),
+        (
+            "[[server]]\naddress = 'a:1'\nhttp = '127.0.0.1:9'\n[[server]]\naddress = 'a:2'\nhttp = '127.0.0.1:9'",
+            ":10: server.1.http: 127.0.0.1:9 is already server.0.http at line 7",
+        ),
+        (
+            "[[server]]\naddress = 'a:1'\nhttp = 'm:9'\n[[server]]\naddress = 'b:1'\nhttp = 'm:9'",
+            ":10: server.1.http: m:9 is already server.0.http at line 7",
+        ),
     ] {
         assert_refused(parse(&format!("{cluster}{servers}")), part);
+    }
+}
+
+#[test]
+fn each_machine_has_a_loopback_of_its_own_for_monitors() {
+    for http in ["127.0.0.1:9400", "[::1]:9400", "localhost:9400"] {
+        let server = |host: &str| format!("[[server]]\naddress = '{host}:1'\nhttp = '{http}'\n");
+        let text = format!("[cluster]\nname = 'a'\nk = 4096\nn = 2\n{}{}", server("10.0.0.1"), server("10.0.0.2"));
+        let config = parse(&text).unwrap();
+        let read: Vec<_> = config.servers().iter().map(|server| server.http.as_ref().unwrap().as_str()).collect();
+        assert_eq!(read, [http; 2]);
     }
 }
 
@@ -209,7 +234,7 @@ fn everything_is_shown_with_its_origin() {
     assert_eq!(shown("client.unix"), (Value::Boolean(true), Origin::Default));
     assert_eq!(shown("trace.op_log"), (Value::Null, Origin::Default));
     assert_eq!(shown("server.0.address"), (Value::String("127.0.0.1:7401".into()), Origin::File));
-    assert_eq!(config.shown().len(), crate::keys::KEYS.len() + 2 * 3);
+    assert_eq!(config.shown().len(), crate::keys::KEYS.len() + 3 * 3);
 }
 
 #[test]

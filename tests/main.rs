@@ -73,5 +73,8 @@ mod up;
 /// The doctor finds what will fail on this machine before it does, and changes nothing.
 mod doctor;
 
+/// Monitors are told what is documented, and cannot hinder a server.
+mod metrics;
+
 /// The bench counts what it says it counts, and touches only what was offered.
 mod bench;

@@ -225,7 +225,7 @@ fn of_start(error: &StartError) -> (Exit, &'static str) {
         StartError::Metadata(MetadataError::Corrupt { .. }) => (Exit::BAD_DATA, "bad_data"),
         StartError::Metadata(_) => (Exit::LOCAL_IO, "io"),
         StartError::Secret(error) => of_secret(error),
-        StartError::Exposed { .. } => (Exit::CONFIG, "config"),
+        StartError::Exposed { .. } | StartError::ExposedHttp { .. } => (Exit::CONFIG, "config"),
         StartError::Thread(_) => (Exit::TRY_AGAIN, "busy"),
         _ => (Exit::BUG, "bug"),
     }

@@ -8,6 +8,7 @@
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
+use std::time::Instant;
 
 use mcomp_net::auth::SEAL_LEN;
 use mcomp_net::{Finish, Glance, Inbox, Phase, Received, Spinning, Stream, Watch};
@@ -67,6 +68,8 @@ pub(crate) struct Connection {
     peer_inbox: PeerInbox,
     /// Whether `out` holds an answer to a data request, which a cut may hold back.
     answers_data: bool,
+    /// When bytes came last, if durations are counted.
+    received: Option<Instant>,
     role: Role,
     /// How answers are finished.
     finish: Finish,
@@ -91,6 +94,7 @@ impl Connection {
             said_goodbye: false,
             peer_inbox: PeerInbox::default(),
             answers_data: false,
+            received: None,
             role: Role::Client,
             finish: Finish::default(),
             unproven_bytes: shared.keyring.is_some().then_some(0),
@@ -166,6 +170,7 @@ impl Connection {
             0 if self.shared.is_stopping() => Err(End::Stopping),
             0 => Err(End::Peer),
             received => {
+                self.received = self.shared.counters.wants_durations().then(Instant::now);
                 self.unproven_bytes = self.unproven_bytes.map(|bytes| bytes.saturating_add(received));
                 Ok(())
             }
@@ -177,6 +182,7 @@ impl Connection {
         if self.out.bytes.is_empty() {
             return Ok(());
         }
+        let timed = self.received.map(|received| (received, self.tally.burst()));
         self.shared.counters.add(&mut self.tally);
         if std::mem::take(&mut self.answers_data) {
             self.shared.cuts.pass();
@@ -184,6 +190,9 @@ impl Connection {
         self.watch.enter(Phase::Write);
         self.send()?;
         self.watch.enter(Phase::Idle);
+        if let Some((received, burst)) = timed {
+            self.shared.counters.took(&burst, received.elapsed());
+        }
         if self.share.budget().is_pressed() {
             self.slim();
         }

@@ -1,12 +1,17 @@
 //! What the server counts. A connection counts for itself and adds up once per burst, so that a
 //! small request touches no shared cache line of counters more than once.
+//!
+//! Durations are counted only when somebody can read them: without metrics no clock is read for them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use mcomp_wire::control::{ByteCounters, Counters as Report, SnapshotCounters};
 use mcomp_wire::{Kind, Status, limits};
 use parking_lot::Mutex;
+
+use crate::histogram::Histogram;
 
 const KINDS: usize = Kind::Batch as usize + 1;
 const STATUSES: usize = Status::ALL.len();
@@ -86,6 +91,10 @@ pub(crate) struct Counters {
     written_bytes: AtomicU64,
     snapshots_ok: AtomicU64,
     snapshots_aborted: AtomicU64,
+    /// How long cuts held answers.
+    holds: Histogram,
+    /// How long requests took, by kind, if that is counted.
+    durations: Option<Box<[Histogram; KINDS]>>,
     /// Why the last snapshot was aborted. Taken alone, for the length of a string copy.
     last_error: Mutex<String>,
 }
@@ -102,6 +111,13 @@ pub(crate) struct Tally {
 
 const _: () = assert!(KINDS <= u32::BITS as usize, "each kind has a bit");
 
+/// Requests whose answers leave together, by kind.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Burst {
+    ops: [u32; KINDS],
+    kinds: u32,
+}
+
 impl Default for Counters {
     fn default() -> Counters {
         Counters {
@@ -112,6 +128,8 @@ impl Default for Counters {
             written_bytes: AtomicU64::new(0),
             snapshots_ok: AtomicU64::new(0),
             snapshots_aborted: AtomicU64::new(0),
+            holds: Histogram::default(),
+            durations: None,
             last_error: Mutex::default(),
         }
     }
@@ -124,6 +142,11 @@ impl Default for Tally {
 }
 
 impl Tally {
+    /// The requests that it has counted.
+    pub(crate) fn burst(&self) -> Burst {
+        Burst { ops: self.ops, kinds: self.kinds }
+    }
+
     pub(crate) fn count(&mut self, kind: Kind, read_bytes: usize, written_bytes: usize) {
         self.ops[kind as usize] += 1;
         self.read_bytes += read_bytes as u64;
@@ -143,6 +166,28 @@ impl Counters {
         self.read_bytes.fetch_add(tally.read_bytes, Ordering::Relaxed);
         self.written_bytes.fetch_add(tally.written_bytes, Ordering::Relaxed);
         *tally = Tally::default();
+    }
+
+    /// Without anything counted yet; with durations or without.
+    pub(crate) fn new(with_durations: bool) -> Counters {
+        Counters { durations: with_durations.then(Box::default), ..Counters::default() }
+    }
+
+    /// Whether durations are counted.
+    #[inline]
+    pub(crate) fn wants_durations(&self) -> bool {
+        self.durations.is_some()
+    }
+
+    /// Counts the requests of a burst, each of which took as long as all of it.
+    pub(crate) fn took(&self, burst: &Burst, duration: Duration) {
+        let Some(durations) = &self.durations else { return };
+        bits(burst.kinds).for_each(|kind| durations[kind].observe(duration, burst.ops[kind].into()));
+    }
+
+    /// Counts the end of a hold.
+    pub(crate) fn held(&self, duration: Duration) {
+        self.holds.observe(duration, 1);
     }
 
     /// Counts a refusal under the status of its answer.
@@ -169,23 +214,49 @@ impl Counters {
 
     /// The counts in the form that `status` shows.
     pub(crate) fn report(&self) -> Report {
-        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let data = Kind::ALL.iter().filter(|kind| kind.is_data());
-        let refused = Status::ALL.iter().filter(|&&status| status != Status::Ok);
-        let statuses = refused.map(|&status| (status.word(), load(&self.refused[status as usize])));
-        let causes = Cause::ALL.into_iter().map(|cause| (cause.word(), load(&self.causes[cause as usize])));
+        let [(_, read), (_, written)] = self.bytes();
+        let [(_, ok), (_, aborted)] = self.cuts();
         Report {
-            ops: data.map(|&kind| (kind.word().to_owned(), load(&self.ops[kind as usize]))).collect(),
-            bytes: ByteCounters { read: load(&self.read_bytes), written: load(&self.written_bytes) },
-            rejected: non_zero(statuses.chain(causes)),
-            snapshot: SnapshotCounters {
-                ok: load(&self.snapshots_ok),
-                aborted: load(&self.snapshots_aborted),
-                last_error: self.last_error.lock().clone(),
-            },
+            ops: self.ops().map(|(kind, count)| (kind.to_owned(), count)).collect(),
+            bytes: ByteCounters { read, written },
+            rejected: non_zero(self.rejected()),
+            snapshot: SnapshotCounters { ok, aborted, last_error: self.last_error.lock().clone() },
             repaired_blocks: 0,
             torn_blocks: 0,
         }
+    }
+
+    /// Data requests by kind.
+    pub(crate) fn ops(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        data_kinds().map(|kind| (kind.word(), load(&self.ops[kind as usize])))
+    }
+
+    /// Bytes by direction.
+    pub(crate) fn bytes(&self) -> [(&'static str, u64); 2] {
+        [("read", load(&self.read_bytes)), ("written", load(&self.written_bytes))]
+    }
+
+    /// Refusals by status and by cause.
+    pub(crate) fn rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let refused = Status::ALL.iter().filter(|&&status| status != Status::Ok);
+        let statuses = refused.map(|&status| (status.word(), load(&self.refused[status as usize])));
+        statuses.chain(Cause::ALL.into_iter().map(|cause| (cause.word(), load(&self.causes[cause as usize]))))
+    }
+
+    /// Cuts by their end.
+    pub(crate) fn cuts(&self) -> [(&'static str, u64); 2] {
+        [("ok", load(&self.snapshots_ok)), ("aborted", load(&self.snapshots_aborted))]
+    }
+
+    /// How long cuts held answers.
+    pub(crate) fn holds(&self) -> &Histogram {
+        &self.holds
+    }
+
+    /// How long data requests took, by kind; nothing if it is not counted.
+    pub(crate) fn durations(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+        let durations = self.durations.as_deref().into_iter();
+        durations.flat_map(|durations| data_kinds().map(|kind| (kind.word(), &durations[kind as usize])))
     }
 }
 
@@ -196,6 +267,14 @@ fn bits(mut set: u32) -> impl Iterator<Item = usize> {
         set &= set.wrapping_sub(1);
         (lowest < u32::BITS).then_some(lowest as usize)
     })
+}
+
+fn data_kinds() -> impl Iterator<Item = Kind> {
+    Kind::ALL.iter().copied().filter(|kind| kind.is_data())
+}
+
+fn load(count: &AtomicU64) -> u64 {
+    count.load(Ordering::Relaxed)
 }
 
 fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
@@ -216,16 +295,21 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_is_added_once() {
-        let counters = Counters::default();
+    fn a_burst_is_added_once_and_takes_as_long_as_all_of_it() {
+        let counters = Counters::new(true);
         let mut tally = Tally::default();
         tally.count(Kind::Batch, 0, 0);
         tally.count(Kind::Read, 7, 0);
         tally.count(Kind::Read, 1, 0);
+        let burst = tally.burst();
         counters.add(&mut tally);
         counters.add(&mut tally);
-        let report = counters.report();
-        assert_eq!((report.ops["read"], report.ops["batch"], report.ops.values().sum::<u64>()), (2, 1, 3));
-        assert_eq!((report.bytes.read, report.bytes.written), (8, 0));
+        counters.took(&burst, Duration::from_micros(3));
+        let counted: Vec<_> = counters.ops().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(counted, [("read", 2), ("batch", 1)]);
+        assert_eq!(counters.bytes(), [("read", 8), ("written", 0)]);
+        let durations = counters.durations().map(|(kind, histogram)| (kind, histogram.read().count));
+        assert_eq!(durations.filter(|(_, count)| *count > 0).collect::<Vec<_>>(), counted);
+        assert_eq!(Counters::default().durations().count(), 0, "nobody can read them");
     }
 }

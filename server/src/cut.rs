@@ -283,7 +283,8 @@ impl Cuts {
     }
 
     fn let_go(&self, hold: &mut Hold) {
-        if hold.since.take().is_some() {
+        if let Some(since) = hold.since.take() {
+            self.counters.held(since.elapsed());
             self.segment.release(self.segment.held());
             self.released.notify_all();
         }

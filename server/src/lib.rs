@@ -1,7 +1,8 @@
 //! The memory server: lends one segment to the cluster.
 //!
 //! One thread accepts on each listening socket, and every connection has a thread of its own that
-//! receives a burst of requests, does them on the segment, and sends the answers in one write.
+//! receives a burst of requests, does them on the segment, and sends the answers in one write. A few more
+//! answer monitors over HTTP, where the configuration says so.
 //!
 //! What it promises: an operation inside one block is atomic; a request outside this server's range
 //! is refused whole; a modifying request that is sent again in the same session is not done again; no
@@ -40,8 +41,11 @@ mod cut;
 #[cfg(test)]
 mod fixture;
 mod handover;
+mod histogram;
+mod http;
 mod memory;
 mod metadata;
+mod metrics;
 mod oplog;
 mod outbox;
 mod preflight;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use mcomp_config::Config;
 use mcomp_net::auth::{Keyring, SecretError};
@@ -23,6 +23,7 @@ use crate::connections::Connections;
 use crate::counters::Counters;
 use crate::cut::Cuts;
 use crate::handover::{Handover, OnHandover};
+use crate::http::Http;
 use crate::memory::{Memory, Refusal};
 use crate::metadata::{Metadata, MetadataError};
 use crate::oplog::OpLog;
@@ -133,6 +134,17 @@ pub enum StartError {
         /// Where.
         address: String,
     },
+    /// Others could read its metrics, and it has no secret that says that it is meant for others.
+    #[error(
+        "server {id} answers HTTP on {address}, which is not a loopback address, and there is no secret: anybody who \
+         reaches it could read its metrics. Write http = \"127.0.0.1:PORT\", or make a secret with `mcomp secret create`"
+    )]
+    ExposedHttp {
+        /// Which server.
+        id: u32,
+        /// Where.
+        address: String,
+    },
     /// A thread cannot be started.
     #[error("a thread cannot be started: {0}")]
     Thread(io::Error),
@@ -158,9 +170,11 @@ pub(crate) struct Shared {
     pub(crate) keyring: Option<Arc<Keyring>>,
     /// How long a connection looks for its next request before its thread sleeps.
     pub(crate) spin: Duration,
-    cluster: String,
+    pub(crate) cluster: String,
     space: Space,
     started: Instant,
+    /// Since 1970.
+    pub(crate) started_unix: Duration,
     /// Relaxed: it is only a hint to leave a loop whose socket was closed.
     stopping: AtomicBool,
     /// Nothing but a place to wait. Taken alone.
@@ -186,6 +200,7 @@ pub struct Server {
     pub(crate) shared: Arc<Shared>,
     listeners: Vec<Arc<Listener>>,
     threads: Vec<JoinHandle<()>>,
+    http: Option<Http>,
     opened: Opened,
 }
 
@@ -204,12 +219,19 @@ impl Server {
         if keyring.is_none() && is_open_to_others(&address) {
             return Err(StartError::Exposed { id, address });
         }
+        let http = entry.http.as_ref().map(ToString::to_string);
+        if let Some(address) = http.as_ref().filter(|http| keyring.is_none() && is_open_to_others(http)) {
+            return Err(StartError::ExposedHttp { id, address: address.clone() });
+        }
         let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
         preflight::check_file_size(&spec)?;
         let log_path = options.op_log.clone().or_else(|| config.op_log(id));
         let oplog = log_path.as_deref().map(open_log).transpose()?;
+        let mut succeeds = false;
         let (segment, opened) = match Segment::open(&spec) {
             Err(ShmError::Busy { path, pid }) if options.takes_over => {
+                succeeds = true;
+                http.iter().try_for_each(|http| successor::check_address(id, http))?;
                 successor::take_over(&spec, &address, Holder { path, pid }, keyring.as_deref())?
             }
             opened => opened?,
@@ -217,11 +239,13 @@ impl Server {
         let segment = Arc::new(segment);
         let endpoints = [Endpoint::Unix(unix_name(config.name(), id, &address)), Endpoint::Tcp(address)];
         let is_new = matches!(opened, Opened::Created);
-        let served = listen(id, &endpoints, keyring.is_some()).and_then(|listeners| {
+        let has_secret = keyring.is_some();
+        let served = listen(id, &endpoints, has_secret).and_then(|listeners| {
+            let http = http.map_or(Ok(None), |address| listen_to_monitors(id, address, has_secret, succeeds))?;
             let shared = Arc::new(Shared::new(config, options, Arc::clone(&segment), oplog, keyring, spawn)?);
-            let mut server = Server { shared, listeners, threads: Vec::new(), opened };
+            let mut server = Server { shared, listeners, threads: Vec::new(), http: None, opened };
             // If it fails, the threads that have begun end with the server.
-            server.spawn_threads(spawn).map_err(StartError::Thread)?;
+            server.spawn_threads(spawn, http).map_err(StartError::Thread)?;
             Ok(server)
         });
         if served.is_err() && is_new {
@@ -231,13 +255,14 @@ impl Server {
         served
     }
 
-    fn spawn_threads(&mut self, spawn: Spawn) -> io::Result<()> {
+    fn spawn_threads(&mut self, spawn: Spawn, http: Option<Listener>) -> io::Result<()> {
         let cuts = Arc::clone(&self.shared.cuts);
         self.threads.push(spawn("cut-timer", Box::new(move || cuts.run_timer()))?);
         for (name, listener) in ["accept-unix", "accept-tcp"].into_iter().zip(&self.listeners) {
             let (listener, shared) = (Arc::clone(listener), Arc::clone(&self.shared));
             self.threads.push(spawn(name, Box::new(move || accept::run(&listener, shared, spawn)))?);
         }
+        self.http = http.map(|listener| Http::start(listener, &self.shared, spawn)).transpose()?;
         Ok(())
     }
 
@@ -272,6 +297,8 @@ impl Server {
             // A thread that panicked has said so on stderr.
             let _ = thread.join();
         }
+        // Until here it has said that the server stops.
+        self.http = None;
         if drained {
             self.shared.segment.mark_clean();
         }
@@ -297,7 +324,8 @@ impl Shared {
         let (id, limits) = (options.id, config.limits());
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
         let connections = Connections::new(limits.max_connections, limits.max_connections_per_address, config.n() - 1);
-        let counters = Arc::<Counters>::default();
+        let is_watched = config.servers()[id as usize].http.is_some();
+        let counters = Arc::new(Counters::new(is_watched));
         let snapshot = config.snapshot();
         let watchdog_limits = WatchdogLimits {
             handshake: limits.handshake_timeout,
@@ -328,6 +356,7 @@ impl Shared {
             cluster: config.name().to_owned(),
             space,
             started: Instant::now(),
+            started_unix: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
             stopping: AtomicBool::new(false),
             pause: Mutex::default(),
             resume: Condvar::new(),
@@ -336,6 +365,15 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether the memory is served, or why it is not.
+    pub(crate) fn readiness(&self) -> Result<(), &'static str> {
+        match () {
+            () if self.is_stopping() => Err("this server is stopping"),
+            () if self.segment.is_restoring() => Err("a restore is under way: the memory is not whole"),
+            () => Ok(()),
+        }
     }
 
     /// Waits, unless the server stops.
@@ -441,18 +479,35 @@ fn open_log(path: &std::path::Path) -> Result<OpLog, StartError> {
     OpLog::open(path).map_err(|source| StartError::OpLog { path: path.to_owned(), source })
 }
 
+fn listen(id: u32, endpoints: &[Endpoint], has_secret: bool) -> Result<Vec<Arc<Listener>>, StartError> {
+    endpoints.iter().map(|endpoint| listen_one(id, endpoint, has_secret).map(Arc::new)).collect()
+}
+
+/// Where the server before has ended already, memory without metrics is better than none.
+fn listen_to_monitors(
+    id: u32,
+    address: String,
+    has_secret: bool,
+    succeeds: bool,
+) -> Result<Option<Listener>, StartError> {
+    match listen_one(id, &Endpoint::Tcp(address), has_secret) {
+        Err(error) if succeeds => {
+            tracing::error!(%error, "nobody answers monitors");
+            Ok(None)
+        }
+        listener => listener.map(Some),
+    }
+}
+
 /// Listens. Without a secret that is for loopback addresses, also if a name stands for another one by now than a moment
 /// ago.
-fn listen(id: u32, endpoints: &[Endpoint], has_secret: bool) -> Result<Vec<Arc<Listener>>, StartError> {
-    let bind = |endpoint: &Endpoint| {
-        let listener = Listener::bind(endpoint);
-        let listener = listener.map_err(|source| StartError::Listen { id, endpoint: endpoint.clone(), source })?;
-        match has_secret || !listener.is_open_to_others() {
-            true => Ok(Arc::new(listener)),
-            false => Err(StartError::Exposed { id, address: endpoint.to_string() }),
-        }
-    };
-    endpoints.iter().map(bind).collect()
+fn listen_one(id: u32, endpoint: &Endpoint, has_secret: bool) -> Result<Listener, StartError> {
+    let listener = Listener::bind(endpoint);
+    let listener = listener.map_err(|source| StartError::Listen { id, endpoint: endpoint.clone(), source })?;
+    match has_secret || !listener.is_open_to_others() {
+        true => Ok(listener),
+        false => Err(StartError::Exposed { id, address: endpoint.to_string() }),
+    }
 }
 
 pub(crate) fn spawn(name: &str, work: Box<dyn FnOnce() + Send>) -> io::Result<JoinHandle<()>> {

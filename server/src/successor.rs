@@ -135,7 +135,7 @@ impl Holder {
 }
 
 /// Fails if this machine cannot listen on the address: that is better known before anybody is asked to stop.
-fn check_address(id: u32, address: &str) -> Result<(), StartError> {
+pub(crate) fn check_address(id: u32, address: &str) -> Result<(), StartError> {
     let listen = |source| StartError::Listen { id, endpoint: Endpoint::Tcp(address.to_owned()), source };
     let mut found = address.to_socket_addrs().map_err(listen)?;
     match found.any(|one| one.ip().is_unspecified() || is_local(one.ip())) {

@@ -290,6 +290,8 @@ fn what_others_reach_needs_a_secret_and_nothing_is_answered_by_default() {
     let _stranger = TcpListener::bind(http(&cluster, 0)).expect("the test's own address is free");
     let output = cluster.exits(75, &["server", "--id", "0"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains(&http(&cluster, 0)), "{output:?}");
+    let found = String::from_utf8(cluster.exits(1, &["doctor", "--quiet"]).stdout).expect("text");
+    assert!(found.lines().any(|line| line.contains("fail") && line.contains(&http(&cluster, 0))), "{found}");
     let text = fs::read_to_string(cluster.config_path()).expect("mcomp.cfg");
     let plain: String = text.lines().filter(|line| !line.starts_with("http")).map(|line| format!("{line}\n")).collect();
     fs::write(cluster.config_path(), plain).expect("mcomp.cfg is written");

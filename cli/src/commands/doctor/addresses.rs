@@ -26,7 +26,9 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     }
     let servers = scene.locals.iter().map(|local| Process::server(scene, local));
     let snapshotters = scene.locals.iter().filter_map(|local| Process::snapshotter(scene, local));
-    let mut findings: Vec<Finding> = servers.chain(snapshotters).map(|process| process.judge()).collect();
+    let monitored = scene.locals.iter().filter_map(|local| Process::monitored(scene, local));
+    let processes = servers.chain(snapshotters).chain(monitored);
+    let mut findings: Vec<Finding> = processes.map(|process| process.judge()).collect();
     findings.extend(unix_sockets(scene));
     findings
 }
@@ -34,6 +36,8 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 /// A process that belongs to this machine.
 struct Process<'a> {
     role: Role,
+    /// The key of its entry in mcomp.cfg that says where it listens.
+    key: &'static str,
     endpoint: &'a Endpoint,
     /// The process that answers there, or why none does.
     said: Result<u32, &'a Silence>,
@@ -51,8 +55,16 @@ impl<'a> Process<'a> {
     fn server(scene: &'a Scene, local: &'a Local) -> Process<'a> {
         let said = scene.status.servers[local.id as usize].said.as_ref().map(|said| said.pid);
         let (endpoint, holder, flags) = (&local.entry.address, local.holder(), &scene.flags);
+        let (role, key) = (Role::Server(local.id), "address");
         let has_secret = scene.config.secret_file().is_some();
-        Process { role: Role::Server(local.id), endpoint, said, holder, is_missed: false, has_secret, flags }
+        Process { role, key, endpoint, said, holder, is_missed: false, has_secret, flags }
+    }
+
+    /// A server that does not run, where it is to answer monitors. One that runs has its endpoint, or did not start.
+    fn monitored(scene: &'a Scene, local: &'a Local) -> Option<Process<'a>> {
+        let server = Process::server(scene, local);
+        let endpoint = local.entry.http.as_ref().filter(|_| server.said.is_err())?;
+        Some(Process { key: "http", endpoint, ..server })
     }
 
     fn snapshotter(scene: &'a Scene, local: &'a Local) -> Option<Process<'a>> {
@@ -60,8 +72,9 @@ impl<'a> Process<'a> {
         let said = process.said.as_ref().map(|said| said.pid);
         let (endpoint, flags) = (local.entry.snapshot.as_ref()?, &scene.flags);
         let is_missed = scene.is_scheduled() && local.server_pid.is_some();
+        let (role, key) = (Role::Snapshotter(local.id), "snapshot");
         let has_secret = scene.config.secret_file().is_some();
-        Some(Process { role: Role::Snapshotter(local.id), endpoint, said, holder: None, is_missed, has_secret, flags })
+        Some(Process { role, key, endpoint, said, holder: None, is_missed, has_secret, flags })
     }
 
     fn judge(&self) -> Finding {
@@ -88,10 +101,9 @@ impl<'a> Process<'a> {
         }
     }
 
-    /// The key of mcomp.cfg that says where it listens.
+    /// What says where it listens.
     fn key(&self) -> String {
-        let key = if self.role.is_server() { "address" } else { "snapshot" };
-        format!("{key} of [[server]] {} in mcomp.cfg", self.role.id())
+        format!("{} of [[server]] {} in mcomp.cfg", self.key, self.role.id())
     }
 
     /// How this file comes to the secret of a process that runs.
@@ -206,7 +218,8 @@ mod tests {
 
     fn process<'a>(role: Role, endpoint: &'a Endpoint, silence: &'a Silence) -> Process<'a> {
         let (said, flags) = (Err(silence), "--config mcomp.cfg");
-        Process { role, endpoint, said, holder: None, is_missed: false, has_secret: false, flags }
+        let key = if role.is_server() { "address" } else { "snapshot" };
+        Process { role, key, endpoint, said, holder: None, is_missed: false, has_secret: false, flags }
     }
 
     fn refused(error: Errno) -> Finding {

@@ -10,11 +10,13 @@
 mod acceptor;
 pub mod auth;
 mod connection;
+mod dial;
 mod frame;
 mod listener;
 mod local;
 mod peer;
 mod places;
+mod spinning;
 mod stream;
 mod watchdog;
 
@@ -25,5 +27,6 @@ pub use listener::Listener;
 pub use local::{is_local, is_loopback, is_open_to_others, unix_name};
 pub use peer::{PeerProcess, own_user};
 pub use places::{NoPlace, Origin, Place, Places};
-pub use stream::{Endpoint, Glance, Spinning, Stream};
+pub use spinning::Spinning;
+pub use stream::{Endpoint, Glance, Stream};
 pub use watchdog::{Phase, Watch, Watchdog, WatchdogLimits};

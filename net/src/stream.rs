@@ -1,10 +1,8 @@
 //! One connected socket, TCP or Unix, and where it leads.
 
 use std::fmt;
-use std::hint::spin_loop;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream, ToSocketAddrs};
-use std::os::fd::OwnedFd;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,9 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::{Origin, PeerProcess};
+use crate::{Origin, PeerProcess, dial};
 
 /// Where a socket leads or listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,8 +81,8 @@ impl Stream {
     /// Connects within `timeout`. A host name with several addresses is tried address by address.
     pub fn connect(endpoint: &Endpoint, timeout: Duration) -> io::Result<Stream> {
         match endpoint {
-            Endpoint::Tcp(address) => connect_tcp(address, timeout).map(Stream::from),
-            Endpoint::Unix(name) => connect_unix(name, timeout).map(Stream::from),
+            Endpoint::Tcp(address) => dial::tcp(address, timeout).map(Stream::from),
+            Endpoint::Unix(name) => dial::unix(name, timeout).map(Stream::from),
         }
     }
 
@@ -181,45 +178,6 @@ impl Read for Stream {
     }
 }
 
-/// A socket that is looked at for a while before a read of it sleeps. Waking a thread up costs far more than
-/// a small request; who looks saves it, and keeps a core busy.
-#[derive(Debug)]
-pub struct Spinning<'a> {
-    stream: &'a mut Stream,
-    spin: Duration,
-}
-
-impl<'a> Spinning<'a> {
-    /// Looks for `spin`; with zero it is a plain read.
-    pub fn new(stream: &'a mut Stream, spin: Duration) -> Spinning<'a> {
-        Spinning { stream, spin }
-    }
-
-    /// Looks until there is something to read, or the time is over.
-    fn look(&self) {
-        let until = Instant::now() + self.spin;
-        while self.stream.glance() == Glance::Nothing && Instant::now() < until {
-            spin_loop();
-        }
-    }
-}
-
-impl Read for Spinning<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if !self.spin.is_zero() {
-            self.look();
-        }
-        self.stream.read(buffer)
-    }
-
-    fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        if !self.spin.is_zero() {
-            self.look();
-        }
-        self.stream.read_vectored(buffers)
-    }
-}
-
 impl Write for Stream {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         on!(self, socket => (&**socket).write(bytes))
@@ -234,41 +192,10 @@ impl Write for Stream {
     }
 }
 
-fn connect_tcp(address: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let deadline = Instant::now() + timeout;
-    let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{address} has no address"));
-    for candidate in address.to_socket_addrs()? {
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        match connect_one(&candidate, left) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn connect_one(address: &SocketAddr, timeout: Duration) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect_timeout(address, timeout)?;
-    // On loopback a port from the ephemeral range can be connected to itself when nobody listens.
-    if socket.local_addr()? == socket.peer_addr()? {
-        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, "nobody listens there"));
-    }
-    socket.set_nodelay(true)?;
-    Ok(socket)
-}
-
-fn connect_unix(name: &str, timeout: Duration) -> io::Result<UnixStream> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    // Connecting waits for a place in the listener's queue, which a frozen process never makes, and for as
-    // long as a write may take; see unix(7) and SO_SNDTIMEO in socket(7).
-    socket.set_write_timeout(Some(timeout.max(Duration::from_millis(1))))?;
-    socket.connect(&SockAddr::unix(format!("\0{name}"))?)?;
-    socket.set_write_timeout(None)?;
-    Ok(OwnedFd::from(socket).into())
-}
-
 #[cfg(test)]
 mod tests {
+    use socket2::{Domain, SockAddr, Socket, Type};
+
     use super::*;
 
     #[test]

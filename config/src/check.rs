@@ -5,14 +5,16 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{Checksum, Client, Config, Limits, Metadata, Placement, ServerEntry, Snapshot, Spin};
+use crate::config::{
+    Checksum, Client, Config, Limits, Metadata, Placement, ServerEntry, Snapshot, Spin, TlsFiles,
+};
 use crate::duration::format_duration;
 use crate::endpoint::Endpoint;
 use crate::error::Problem;
 use crate::origin::{Origin, Shown, Value};
 use crate::scalar::Scalar;
 use crate::size::format_size;
-use crate::together::check_together;
+use crate::together::{TLS_KEYS, check_together};
 use crate::written::{Entry, Written};
 
 /// The unit of locking and of snapshots, of which each server lends a whole number.
@@ -60,6 +62,7 @@ impl Checker {
         let client = self.client();
         let spin = self.spin();
         let secret_file = self.optional_path("security.secret_file");
+        let tls = self.tls();
         let op_log = self.optional_path("trace.op_log");
         check_together(&mut self.written, k, n, snapshot.as_ref());
         Some(Config {
@@ -75,6 +78,7 @@ impl Checker {
             client: client?,
             spin: spin?,
             secret_file,
+            tls,
             op_log,
             shown: std::mem::take(&mut self.shown),
         })
@@ -233,6 +237,12 @@ impl Checker {
         let server = self.duration_or_off("spin.server", SPIN);
         let client = self.duration_or_off("spin.client", SPIN);
         Some(Spin { server: server?.unwrap_or_default(), client: client?.unwrap_or_default() })
+    }
+
+    /// None also if some are missing, which is noted with what must fit together.
+    fn tls(&mut self) -> Option<TlsFiles> {
+        let [ca, cert, key] = TLS_KEYS.map(|dotted| self.optional_path(dotted));
+        Some(TlsFiles { ca: ca?, cert: cert?, key: key? })
     }
 
     fn boolean(&mut self, dotted: &'static str) -> Option<bool> {

@@ -17,6 +17,7 @@ use crate::written::Written;
 /// - No two servers or snapshot processes share an endpoint, save a loopback one for HTTP on different machines; all
 ///   servers name a snapshot process
 ///   if snapshots are scheduled.
+/// - Of the files of TLS all are named, or none.
 /// - The name is 1 to 40 characters of `a-z`, `0-9`, `_` and `-`, fit for the name of a segment.
 /// - All durations are positive and at most a year, so that adding one to the present is safe.
 #[derive(Clone, Debug)]
@@ -33,6 +34,7 @@ pub struct Config {
     pub(crate) client: Client,
     pub(crate) spin: Spin,
     pub(crate) secret_file: Option<PathBuf>,
+    pub(crate) tls: Option<TlsFiles>,
     pub(crate) op_log: Option<PathBuf>,
     pub(crate) shown: Vec<Shown>,
 }
@@ -139,6 +141,17 @@ pub struct Spin {
     pub server: Duration,
     /// A thread of a program that waits for an answer.
     pub client: Duration,
+}
+
+/// The absolute paths of the certificates of connections over TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authorities that the certificates of all others must be of.
+    pub ca: PathBuf,
+    /// The certificate of this machine.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// Whether payloads carry a CRC-32.
@@ -248,6 +261,11 @@ impl Config {
     /// The absolute path of the file with the keys, if peers have to prove who they are.
     pub fn secret_file(&self) -> Option<&Path> {
         self.secret_file.as_deref()
+    }
+
+    /// The certificates, if connections over TCP are to be secret.
+    pub fn tls(&self) -> Option<&TlsFiles> {
+        self.tls.as_ref()
     }
 
     /// The absolute path of the operation log of server `id`, if one is wanted. The id is appended

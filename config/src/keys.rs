@@ -57,6 +57,9 @@ pub(crate) const KEYS: [Key; 32] = [
     key("spin.server", Text("off")),
     key("spin.client", Text("off")),
     key("security.secret_file", Absent),
+    key("security.tls_ca", Absent),
+    key("security.tls_cert", Absent),
+    key("security.tls_key", Absent),
     key("trace.op_log", Absent),
 ];
 

@@ -35,7 +35,7 @@ mod suggest;
 mod together;
 mod written;
 
-pub use config::{Checksum, Client, Config, Limits, Metadata, Placement, ServerEntry, Snapshot, Spin};
+pub use config::{Checksum, Client, Config, Limits, Metadata, Placement, ServerEntry, Snapshot, Spin, TlsFiles};
 pub use duration::{format_duration, parse_duration};
 pub use endpoint::{Endpoint, EndpointError};
 pub use error::{ConfigError, Place, Problem};

@@ -1,5 +1,5 @@
 //! What must fit together: the count of servers, the size of the whole space, the schedule of
-//! snapshots and the endpoints of all processes. Each check takes only what it needs, so that it
+//! snapshots, the files of TLS and the endpoints of all processes. Each check takes only what it needs, so that it
 //! speaks even when other values are wrong.
 
 use std::collections::BTreeMap;
@@ -11,6 +11,9 @@ use crate::written::{Entry, Written};
 
 /// Leaves headroom below 2^63, so that an address plus the length of a request cannot overflow.
 const SPACE_BYTES_MAX: u64 = 1 << 60;
+
+/// The files of TLS: all of them, or none.
+pub(crate) const TLS_KEYS: [&str; 3] = ["security.tls_ca", "security.tls_cert", "security.tls_key"];
 
 /// Notes in `written` what does not fit; a value that is wrong by itself is passed as none.
 pub(crate) fn check_together(written: &mut Written, k: Option<u64>, n: Option<u32>, snapshot: Option<&Snapshot>) {
@@ -26,7 +29,17 @@ pub(crate) fn check_together(written: &mut Written, k: Option<u64>, n: Option<u3
             check_snapshotters(written);
         }
     }
+    check_tls(written);
     check_duplicates(written);
+}
+
+/// Whoever names one file of TLS wants secrecy, which the others are needed for.
+fn check_tls(written: &mut Written) {
+    let (named, missing): (Vec<&str>, Vec<&str>) =
+        TLS_KEYS.iter().partition(|dotted| written.entries.contains_key(**dotted));
+    let (Some(first), false) = (named.first(), missing.is_empty()) else { return };
+    let text = format!("is of no use without {}: name all three files, or none", missing.join(" and "));
+    refuse_key(written, first, text);
 }
 
 fn check_count(written: &mut Written, n: u32) {

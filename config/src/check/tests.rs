@@ -57,8 +57,7 @@ fn the_sample_shows_every_key_with_its_default() {
     let defaults = parse(SAMPLE).unwrap();
     for (shown, default) in config.shown().iter().zip(defaults.shown()) {
         assert_eq!(shown.origin, Origin::File, "{} is not in the sample", shown.key);
-        let has_no_default = ["security.secret_file", "trace.op_log"].contains(&shown.key.as_str());
-        if !has_no_default && !shown.key.ends_with(".http") {
+        if default.value != Value::Null && !shown.key.ends_with(".http") {
             assert_eq!(shown.value, default.value, "{}", shown.key);
         }
     }
@@ -279,4 +278,20 @@ fn line() -> impl Strategy<Value = String> {
     let section = "\\[{1,2}(cluster|server|snapshot|limits|client|spin|security|trace)\\]{1,2}";
     let pair = "(name|k|n|replicas|address|every|master|keep|unix|level) = (-?[0-9]{1,25}|'[a-z0-9:.]{0,9}'|true|\\[\\]|\\{\\}|1.5|nan|1979-05-27)";
     prop_oneof![1 => section, 4 => pair]
+}
+
+#[test]
+fn the_files_of_tls_are_named_together() {
+    let all = ["ca", "cert", "key"].map(|name| format!("tls_{name} = \"{name}.pem\"\n"));
+    let config = parse_rest(&format!("[security]\n{}", all.concat())).unwrap();
+    let files = config.tls().unwrap();
+    assert!([&files.ca, &files.cert, &files.key].iter().all(|path| path.is_absolute()), "{files:?}");
+    assert_eq!(parse_rest("").unwrap().tls(), None);
+    for missing in 0..3 {
+        let named: String =
+            all.iter().enumerate().filter(|(at, _)| *at != missing).map(|(_, line)| &line[..]).collect();
+        let error = parse_rest(&format!("[security]\n{named}")).unwrap_err().to_string();
+        let key = ["security.tls_ca", "security.tls_cert", "security.tls_key"][missing];
+        assert!(error.contains(&format!("of no use without {key}")), "{error}");
+    }
 }

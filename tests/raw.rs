@@ -98,6 +98,7 @@ impl Peer {
         match &self.stream {
             Stream::Tcp(socket) => set_socket_recv_buffer_size(socket, BYTES),
             Stream::Unix(socket) => set_socket_recv_buffer_size(socket, BYTES),
+            Stream::Tls(_) => unreachable!("no peer by hand is under TLS"),
         }
         .expect("a socket has a buffer");
     }

@@ -14,6 +14,7 @@ use std::io;
 use mcomp_client::Outcome;
 use mcomp_config::ConfigError;
 use mcomp_net::auth::SecretError;
+use mcomp_net::tls::TlsError;
 use mcomp_server::{Corrupt, MetadataError, StartError};
 use mcomp_shm::ShmError;
 use mcomp_snapshot::SnapshotError;
@@ -170,6 +171,9 @@ fn judge(error: &(dyn std::error::Error + 'static)) -> Option<(Exit, &'static st
     if let Some(error) = error.downcast_ref::<SecretError>() {
         return Some(of_secret(error));
     }
+    if let Some(error) = error.downcast_ref::<TlsError>() {
+        return Some(of_tls(error));
+    }
     if let Some(error) = error.downcast_ref::<StartError>() {
         return Some(of_start(error));
     }
@@ -208,6 +212,10 @@ fn of_secret(error: &SecretError) -> (Exit, &'static str) {
     if error.is_io() { (Exit::LOCAL_IO, "io") } else { (Exit::CONFIG, "config") }
 }
 
+fn of_tls(error: &TlsError) -> (Exit, &'static str) {
+    if error.is_io() { (Exit::LOCAL_IO, "io") } else { (Exit::CONFIG, "config") }
+}
+
 fn of_start(error: &StartError) -> (Exit, &'static str) {
     match error {
         // Nothing is full: what the process may do and what mcomp.cfg wants do not fit together.
@@ -225,6 +233,7 @@ fn of_start(error: &StartError) -> (Exit, &'static str) {
         StartError::Metadata(MetadataError::Corrupt { .. }) => (Exit::BAD_DATA, "bad_data"),
         StartError::Metadata(_) => (Exit::LOCAL_IO, "io"),
         StartError::Secret(error) => of_secret(error),
+        StartError::Tls(error) => of_tls(error),
         StartError::Exposed { .. } | StartError::ExposedHttp { .. } => (Exit::CONFIG, "config"),
         StartError::Thread(_) => (Exit::TRY_AGAIN, "busy"),
         _ => (Exit::BUG, "bug"),

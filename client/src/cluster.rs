@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use mcomp_config::Config;
 use mcomp_net::auth::Keyring;
+use mcomp_net::tls::Tls;
 use mcomp_wire::meta::Fence;
 use mcomp_wire::{Piece, Range, Request, Space, limits};
 
@@ -69,14 +70,17 @@ impl Cluster {
     }
 
     /// The cluster that the options describe. Connects to nobody yet; fails with [`Error::Options`]
-    /// when they contradict each other, or the secret cannot be read.
+    /// when they contradict each other, or the secret or the certificates cannot be read.
     pub fn with_options(options: Options) -> Result<Cluster, Error> {
         options.check()?;
         let space = options.space;
         let keyring = options.secret_file.as_deref().map(Keyring::load).transpose();
         let keyring = keyring.map_err(|error| Error::Options(error.to_string()))?.map(Arc::new);
+        let tls = options.tls.as_ref().map(|files| Tls::load(&files.ca, &files.cert, &files.key)).transpose();
+        let tls = tls.map_err(|error| Error::Options(error.to_string()))?;
         let options = Arc::new(options);
-        let pools = (0..space.n()).map(|server| Pool::new(server, Arc::clone(&options), keyring.clone())).collect();
+        let pool = |server| Pool::new(server, Arc::clone(&options), keyring.clone(), tls.clone());
+        let pools = (0..space.n()).map(pool).collect();
         Ok(Cluster {
             inner: Arc::new(Inner { space, pools, eras: Eras::new(), doors: Doors::default() }),
             bound: None,

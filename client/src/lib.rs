@@ -73,6 +73,6 @@ pub use error::{Error, Outcome};
 pub use mcomp_wire::control::{ServerStatus, Welcome};
 pub use mcomp_wire::{AtomicOp, Kind, Role, Space};
 pub use mcomp_wire::{Status, meta};
-pub use options::{Checksum, Options};
+pub use options::{Checksum, Options, TlsFiles};
 pub use range_io::RangeIo;
 pub use stream::Chunks;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use mcomp_config::Checksum;
 use mcomp_config::Config;
+pub use mcomp_config::{Checksum, TlsFiles};
 use mcomp_wire::{BLOCK_SIZE, Role, Space, limits};
 
 use crate::Error;
@@ -48,6 +48,8 @@ pub struct Options {
     /// The file with the keys of the cluster, if servers want a proof of one. With it, a server that has no secret is
     /// refused.
     pub secret_file: Option<PathBuf>,
+    /// The certificates, if connections over TCP are to be secret. Needs the feature `tls`.
+    pub tls: Option<TlsFiles>,
 }
 
 impl Options {
@@ -70,6 +72,7 @@ impl Options {
             checksum: Checksum::Auto,
             role: Role::Client,
             secret_file: None,
+            tls: None,
         }
     }
 
@@ -86,6 +89,7 @@ impl Options {
             spin: config.spin().client,
             checksum: client.checksum,
             secret_file: config.secret_file().map(Path::to_path_buf),
+            tls: config.tls().cloned(),
             ..Options::new(config.name(), space, config.servers().iter().map(|server| server.address.to_string()))
         }
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use mcomp_net::Connection;
 use mcomp_net::auth::Keyring;
+use mcomp_net::tls::Tls;
 use mcomp_wire::{Request, Status};
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
@@ -36,6 +37,7 @@ pub(crate) struct Pool {
     peer: Peer,
     options: Arc<Options>,
     keyring: Option<Arc<Keyring>>,
+    tls: Option<Tls>,
     /// Whether the server is on this machine; asked when the first connection is made.
     near: OnceLock<bool>,
     /// The server's segment, if it is read without asking the server.
@@ -77,7 +79,7 @@ struct State {
 
 impl Pool {
     /// A pool without connections.
-    pub(crate) fn new(server: u32, options: Arc<Options>, keyring: Option<Arc<Keyring>>) -> Pool {
+    pub(crate) fn new(server: u32, options: Arc<Options>, keyring: Option<Arc<Keyring>>, tls: Option<Tls>) -> Pool {
         let address = options.servers[server as usize].clone();
         let peer = Peer { server, address };
         let slots = Slots::new(options.max_connections);
@@ -85,6 +87,7 @@ impl Pool {
             peer,
             options,
             keyring,
+            tls,
             near: OnceLock::new(),
             local: ArcSwapOption::empty(),
             proven: AtomicBool::new(false),
@@ -229,7 +232,7 @@ impl Pool {
         let welcome = &connection.greeting().welcome;
         let epoch = welcome.config_epoch;
         let wants_segment = self.options.segment && self.is_near() && self.local.load().is_none();
-        let anchor = wants_segment.then(|| connection.stream().clone());
+        let anchor = wants_segment.then(|| connection.stream().handle());
         let mut state = self.state.lock();
         self.check_era(era)?;
         if *state.epoch.get_or_insert(epoch) != epoch {

@@ -136,7 +136,7 @@ impl Drop for Fake {
 impl Shared {
     fn accept(self: Arc<Shared>) {
         while let Ok(stream) = self.listener.accept() {
-            self.streams.lock().push(stream.clone());
+            self.streams.lock().push(stream.handle());
             let shared = Arc::clone(&self);
             self.threads.lock().push(std::thread::spawn(move || shared.serve(stream)));
         }

@@ -5,9 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{
-    Checksum, Client, Config, Limits, Metadata, Placement, ServerEntry, Snapshot, Spin, TlsFiles,
-};
+use crate::config::{Checksum, Client, Config, Limits, Metadata, Placement, ServerEntry, Snapshot, Spin, TlsFiles};
 use crate::duration::format_duration;
 use crate::endpoint::Endpoint;
 use crate::error::Problem;

@@ -25,7 +25,7 @@ pub(crate) enum Fallback {
 use Fallback::{Absent, Required, Text};
 
 /// In the order in which `config show` lists them.
-pub(crate) const KEYS: [Key; 32] = [
+pub(crate) const KEYS: [Key; 35] = [
     key("cluster.name", Required),
     key("cluster.k", Required),
     key("cluster.n", Required),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::io::{Read, Write};
 
 use mcomp_net::auth::Keyring;
-use mcomp_net::{CallError, ConnectError, Connection, Endpoint, Listener, Timeouts, error_frame};
+use mcomp_net::{CallError, ConnectError, Connection, Endpoint, Listener, Timeouts, Trust, error_frame};
 use mcomp_wire::control::{Challenge, ServerStatus, encode};
 use mcomp_wire::{Header, Kind, Status, flags, limits};
 
@@ -39,7 +39,7 @@ pub fn connection(data: &[u8]) {
     speaker.said.send(stream).expect("the speaker lives as long as the process");
     let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
     let keyring = (mended & 2 != 0).then(a_secret);
-    match Connection::open(&speaker.endpoint, &a_hello(), timeouts, keyring.as_ref()) {
+    match Connection::open(&speaker.endpoint, &a_hello(), timeouts, Trust { keyring: keyring.as_ref(), tls: None }) {
         Ok(_) if keyring.is_some() => panic!("a server without a key was believed"),
         Ok(connection) => converse(connection),
         Err(ConnectError::Refused { message, .. }) => check_sentence(&message),

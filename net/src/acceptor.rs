@@ -95,8 +95,9 @@ impl<H: Host> Acceptor<'_, H> {
     fn admit(&mut self, stream: Stream) {
         // A peer that is gone already has no address, and needs no answer.
         let Ok(origin) = stream.origin() else { return };
-        if let Err(why) = self.host.serve(stream.clone(), origin) {
-            self.refuse(stream, &why);
+        let socket = stream.handle();
+        if let Err(why) = self.host.serve(stream, origin) {
+            self.refuse(socket, &why);
         }
     }
 
@@ -123,7 +124,7 @@ impl<H: Host> Acceptor<'_, H> {
             self.spare = spare();
             match self.spare {
                 Some(_) => self.admit(stream),
-                None => self.refuse(stream, &Unserved::OpenFiles),
+                None => self.refuse(stream.handle(), &Unserved::OpenFiles),
             }
             // Without a spare one, what was just refused holds the last descriptor.
             if self.spare.is_none() {
@@ -138,14 +139,16 @@ impl<H: Host> Acceptor<'_, H> {
         }
     }
 
-    fn refuse(&mut self, mut stream: Stream, why: &Unserved) {
+    /// Says why on the socket itself: nothing was agreed on with the peer, so also where there should be TLS this goes
+    /// in the open, and nobody waits for a handshake.
+    fn refuse(&mut self, mut socket: Stream, why: &Unserved) {
         let sentence = self.host.refused(why);
         let mut out = Vec::new();
         error_frame(&mut out, Kind::Hello as u8, 0, Status::Busy, &sentence);
         // The answer fits into any socket buffer; a peer that is gone needs none.
-        let _ = stream.write_all(&out);
-        stream.finish_writing();
-        self.lingering.push_back(stream);
+        let _ = socket.write_all(&out);
+        socket.finish_writing();
+        self.lingering.push_back(socket);
         if self.lingering.len() > LINGERING {
             self.lingering.pop_front();
         }

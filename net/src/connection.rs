@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::auth::{Keyring, Prover};
 use crate::frame::{Around, Finish, Inbox, Received};
-use crate::{Endpoint, Spinning, Stream};
+use crate::{Endpoint, Spinning, Stream, Trust, tls};
 
 /// How long to wait.
 #[derive(Clone, Copy, Debug)]
@@ -113,15 +113,19 @@ pub struct Connection {
 
 impl Connection {
     /// Connects and shakes hands. `hello.features` are what this side would like. With a keyring both sides prove
-    /// that they share a key of the role, and a server that has no secret is not trusted.
+    /// that they share a key of the role, and a server that has no secret is not trusted; with certificates nothing is
+    /// said over TCP to who has none.
     pub fn open(
         endpoint: &Endpoint,
         hello: &Hello,
         timeouts: Timeouts,
-        keyring: Option<&Keyring>,
+        trust: Trust<'_>,
     ) -> Result<Connection, ConnectError> {
         let unreachable = |source| ConnectError::Unreachable { endpoint: endpoint.clone(), source };
+        let began = Instant::now();
         let stream = Stream::connect(endpoint, timeouts.connect).map_err(unreachable)?;
+        let stream = stream.secure(trust.tls, endpoint, timeouts.connect.saturating_sub(began.elapsed()));
+        let stream = stream.map_err(|error| handshake_error(endpoint, error))?;
         stream.set_timeout(Some(timeouts.connect)).map_err(unreachable)?;
         let mut connection = Connection {
             stream,
@@ -145,7 +149,7 @@ impl Connection {
             spin: Duration::ZERO,
             next_id: 0,
         };
-        let welcome = connection.shake_hands(hello, keyring).map_err(|error| handshake_error(endpoint, error))?;
+        let welcome = connection.shake_hands(hello, trust.keyring).map_err(|error| handshake_error(endpoint, error))?;
         connection.finish.checksum = welcome.features & features::CHECKSUM != 0;
         connection.greeting = Greeting { checksum: connection.finish.checksum, welcome };
         connection.set_request_timeout(timeouts.request).map_err(unreachable)?;
@@ -402,7 +406,7 @@ impl Connection {
         self.inbox.body(received)
     }
 
-    /// Whether an answer that was already received waits to be taken.
+    /// The socket, to look at it or to take a handle of it.
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
@@ -453,6 +457,12 @@ fn closed() -> CallError {
 
 fn handshake_error(endpoint: &Endpoint, error: CallError) -> ConnectError {
     let endpoint = endpoint.clone();
+    // A server that does not accept a certificate says so when the handshake of TLS is over for the client.
+    if let CallError::Lost(source) = &error
+        && let Some((status, message)) = tls::objection(source)
+    {
+        return ConnectError::Refused { endpoint, status, message };
+    }
     match error {
         CallError::Refused { status, message } => ConnectError::Refused { endpoint, status, message },
         CallError::Lost(source) => ConnectError::Unreachable { endpoint, source },

@@ -16,8 +16,11 @@ mod listener;
 mod local;
 mod peer;
 mod places;
+mod private;
 mod spinning;
 mod stream;
+pub mod tls;
+mod trust;
 mod watchdog;
 
 pub use acceptor::{Host, Unserved, accept};
@@ -29,4 +32,5 @@ pub use peer::{PeerProcess, own_user};
 pub use places::{NoPlace, Origin, Place, Places};
 pub use spinning::Spinning;
 pub use stream::{Endpoint, Glance, Stream};
+pub use trust::Trust;
 pub use watchdog::{Phase, Watch, Watchdog, WatchdogLimits};

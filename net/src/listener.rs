@@ -4,11 +4,13 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 
+use crate::tls::Tls;
 use crate::{Endpoint, Stream};
 
 /// Connections that wait for `accept`. More are retried by their kernel for a while.
@@ -21,6 +23,8 @@ pub enum Listener {
     Tcp(TcpListener),
     /// On a name in the abstract namespace.
     Unix(UnixListener),
+    /// On a TCP port, for peers with a certificate.
+    Tls(TcpListener, Tls),
 }
 
 impl Listener {
@@ -35,20 +39,26 @@ impl Listener {
     /// Whether other machines can reach it. One whose address cannot be told is taken for open.
     pub fn is_open_to_others(&self) -> bool {
         match self {
-            Listener::Tcp(socket) => !socket.local_addr().is_ok_and(|address| address.ip().is_loopback()),
+            Listener::Tcp(socket) | Listener::Tls(socket, _) => {
+                !socket.local_addr().is_ok_and(|address| address.ip().is_loopback())
+            }
             Listener::Unix(_) => false,
         }
     }
 
-    /// Waits for the next connection.
+    /// As [`Listener::bind`]; with certificates connections over TCP are under TLS.
+    pub fn bind_with(endpoint: &Endpoint, tls: Option<&Tls>) -> io::Result<Listener> {
+        Ok(match (Listener::bind(endpoint)?, tls) {
+            (Listener::Tcp(socket), Some(tls)) => tls.listen(socket),
+            (listener, _) => listener,
+        })
+    }
+
+    /// Waits for the next connection. Its first words are [`Stream::shake_hands`].
     pub fn accept(&self) -> io::Result<Stream> {
         match self {
-            Listener::Tcp(socket) => {
-                let (stream, _) = socket.accept()?;
-                // What fails here is about this connection alone, as if the peer had left.
-                set_options(&stream).map_err(|_| Errno::CONNABORTED)?;
-                Ok(stream.into())
-            }
+            Listener::Tcp(socket) => accept_tcp(socket).map(Stream::from),
+            Listener::Tls(socket, tls) => tls.accept(Arc::new(accept_tcp(socket)?)).map(Box::new).map(Stream::Tls),
             Listener::Unix(socket) => socket.accept().map(|(stream, _)| stream.into()),
         }
     }
@@ -56,12 +66,19 @@ impl Listener {
     /// Makes every present and later [`Listener::accept`] fail, also one that is blocked.
     pub fn close(&self) {
         let socket = match self {
-            Listener::Tcp(socket) => SockRef::from(socket),
+            Listener::Tcp(socket) | Listener::Tls(socket, _) => SockRef::from(socket),
             Listener::Unix(socket) => SockRef::from(socket),
         };
         // It fails only when the socket does not listen any more, which is what is wanted.
         let _ = socket.shutdown(std::net::Shutdown::Both);
     }
+}
+
+fn accept_tcp(socket: &TcpListener) -> io::Result<TcpStream> {
+    let (stream, _) = socket.accept()?;
+    // What fails here is about this connection alone, as if the peer had left.
+    set_options(&stream).map_err(|_| Errno::CONNABORTED)?;
+    Ok(stream)
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {

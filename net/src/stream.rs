@@ -1,8 +1,8 @@
-//! One connected socket, TCP or Unix, and where it leads.
+//! One connected socket, TCP or Unix, in the open or under TLS, and where it leads.
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use crate::{Origin, PeerProcess, dial};
+use crate::tls::{Tls, TlsStream};
+use crate::{CallError, Origin, PeerProcess, dial};
 
 /// Where a socket leads or listens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,14 +35,15 @@ impl fmt::Display for Endpoint {
 /// How long a connection's last words may take to reach the peer.
 const LINGER: Duration = Duration::from_millis(200);
 
-/// A connected socket. A clone is another handle of the same one, to shut it down from another thread, and takes
-/// no descriptor: the socket is closed when the last handle is dropped.
-#[derive(Clone, Debug)]
+/// A connected socket. It is closed when the last of its handles is dropped; see [`Stream::handle`].
+#[derive(Debug)]
 pub enum Stream {
     /// Over TCP, with TCP_NODELAY.
     Tcp(Arc<TcpStream>),
     /// Over a Unix socket.
     Unix(Arc<UnixStream>),
+    /// Over TCP, in secret.
+    Tls(Box<TlsStream>),
 }
 
 impl From<TcpStream> for Stream {
@@ -67,12 +69,16 @@ pub enum Glance {
     End,
 }
 
-/// Runs one expression on whichever socket it is.
+/// Runs one expression on whichever socket it is, below TLS if there is some.
 macro_rules! on {
     ($stream:expr, $socket:ident => $do:expr) => {
         match $stream {
             Stream::Tcp($socket) => $do,
             Stream::Unix($socket) => $do,
+            Stream::Tls(tls) => {
+                let $socket = tls.socket();
+                $do
+            }
         }
     };
 }
@@ -86,6 +92,37 @@ impl Stream {
         }
     }
 
+    /// The same connection under TLS, if there are certificates and it is one over TCP; within `timeout`.
+    pub(crate) fn secure(self, tls: Option<&Tls>, endpoint: &Endpoint, timeout: Duration) -> Result<Stream, CallError> {
+        match (self, tls, endpoint) {
+            (Stream::Tcp(socket), Some(tls), Endpoint::Tcp(address)) => {
+                tls.connect(socket, address, timeout).map(Box::new).map(Stream::Tls)
+            }
+            (stream, ..) => Ok(stream),
+        }
+    }
+
+    /// What comes before the first frame of an accepted connection: the handshake of TLS, where there is TLS. A peer
+    /// that fails in it has been told why.
+    pub fn shake_hands(&mut self) -> io::Result<()> {
+        let Stream::Tls(tls) = self else { return Ok(()) };
+        let done = tls.shake_hands();
+        if done.is_err() {
+            self.drain();
+        }
+        done
+    }
+
+    /// Another handle of the same socket, to shut it down or look at it from another thread. It takes no descriptor.
+    /// Of TLS it is the socket below, and nothing that makes sense is read from it or written to it.
+    pub fn handle(&self) -> Stream {
+        match self {
+            Stream::Tcp(socket) => Stream::Tcp(Arc::clone(socket)),
+            Stream::Tls(tls) => Stream::Tcp(Arc::clone(tls.socket())),
+            Stream::Unix(socket) => Stream::Unix(Arc::clone(socket)),
+        }
+    }
+
     /// Ends both directions: a thread that is blocked in reading or writing wakes up.
     pub fn shutdown(&self) {
         // An error means that the peer was faster; then there is nothing left to end.
@@ -93,7 +130,10 @@ impl Stream {
     }
 
     /// Ends our direction only: the peer reads what was sent, then the end of the stream.
-    pub fn finish_writing(&self) {
+    pub fn finish_writing(&mut self) {
+        if let Stream::Tls(tls) = self {
+            tls.say_goodbye();
+        }
         let _ = on!(self, socket => socket.shutdown(Shutdown::Write));
     }
 
@@ -107,12 +147,26 @@ impl Stream {
     /// unread bytes takes back what was sent.
     pub fn linger(&mut self) {
         self.finish_writing();
+        self.drain();
+    }
+
+    /// Reads for a moment what nobody will look at.
+    fn drain(&mut self) {
         if self.set_timeout(Some(LINGER)).is_err() {
             return;
         }
         let deadline = Instant::now() + LINGER;
         let mut unread = [0; 4096];
-        while Instant::now() < deadline && self.read(&mut unread).is_ok_and(|count| count > 0) {}
+        while Instant::now() < deadline && self.discard(&mut unread).is_ok_and(|count| count > 0) {}
+    }
+
+    /// Receives bytes that nobody will look at. Nothing that makes sense is read after them.
+    pub fn discard(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => (&**socket).read(buffer),
+            Stream::Unix(socket) => (&**socket).read(buffer),
+            Stream::Tls(tls) => tls.discard(buffer),
+        }
     }
 
     /// The longest that one read or write may block.
@@ -125,6 +179,11 @@ impl Stream {
 
     /// Looks, without waiting and without taking anything.
     pub fn glance(&self) -> Glance {
+        if let Stream::Tls(tls) = self
+            && tls.has_bytes()
+        {
+            return Glance::Bytes;
+        }
         let mut byte = [0u8; 1];
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
         match on!(self, socket => recv(socket, &mut byte, flags)) {
@@ -147,15 +206,15 @@ impl Stream {
     pub fn is_same_machine(&self) -> bool {
         match self {
             Stream::Unix(_) => true,
-            Stream::Tcp(socket) => socket.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()),
+            Stream::Tcp(_) | Stream::Tls(_) => self.peer_addr().is_ok_and(|peer| peer.ip().is_loopback()),
         }
     }
 
     /// Whose connection this is. Fails when the peer is gone.
     pub fn origin(&self) -> io::Result<Origin> {
         match self {
-            Stream::Tcp(socket) => Ok(Origin::address(socket.peer_addr()?.ip())),
             Stream::Unix(_) => Ok(Origin::User(PeerProcess::of(self)?.user)),
+            Stream::Tcp(_) | Stream::Tls(_) => Ok(Origin::address(self.peer_addr()?.ip())),
         }
     }
 
@@ -163,28 +222,59 @@ impl Stream {
     pub fn peer(&self) -> String {
         match self {
             Stream::Unix(_) => "unix".to_owned(),
-            Stream::Tcp(socket) => socket.peer_addr().map_or_else(|_| "gone".to_owned(), |peer| peer.to_string()),
+            Stream::Tcp(_) | Stream::Tls(_) => {
+                self.peer_addr().map_or_else(|_| "gone".to_owned(), |peer| peer.to_string())
+            }
+        }
+    }
+
+    /// The address of the far side of a connection over TCP.
+    fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match self {
+            Stream::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+            Stream::Tcp(socket) => socket.peer_addr(),
+            Stream::Tls(tls) => tls.socket().peer_addr(),
         }
     }
 }
 
 impl Read for Stream {
+    #[inline]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        on!(self, socket => (&**socket).read(buffer))
+        match self {
+            Stream::Tcp(socket) => (&**socket).read(buffer),
+            Stream::Unix(socket) => (&**socket).read(buffer),
+            Stream::Tls(tls) => tls.read(buffer),
+        }
     }
 
+    #[inline]
     fn read_vectored(&mut self, buffers: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
-        on!(self, socket => (&**socket).read_vectored(buffers))
+        match self {
+            Stream::Tcp(socket) => (&**socket).read_vectored(buffers),
+            Stream::Unix(socket) => (&**socket).read_vectored(buffers),
+            Stream::Tls(tls) => tls.read_vectored(buffers),
+        }
     }
 }
 
 impl Write for Stream {
+    #[inline]
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        on!(self, socket => (&**socket).write(bytes))
+        match self {
+            Stream::Tcp(socket) => (&**socket).write(bytes),
+            Stream::Unix(socket) => (&**socket).write(bytes),
+            Stream::Tls(tls) => tls.write(bytes),
+        }
     }
 
+    #[inline]
     fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        on!(self, socket => (&**socket).write_vectored(parts))
+        match self {
+            Stream::Tcp(socket) => (&**socket).write_vectored(parts),
+            Stream::Unix(socket) => (&**socket).write_vectored(parts),
+            Stream::Tls(tls) => tls.write_vectored(parts),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -125,7 +125,7 @@ impl Watchdog {
         let word = Arc::new(Word::default());
         let watch = Watch { word: Arc::clone(&word), count: 0, id, shared: Arc::clone(&self.shared) };
         word.value.store(phase as u64, Ordering::Relaxed);
-        let watched = Watched { word, stream: stream.clone(), seen: phase as u64, since: Instant::now() };
+        let watched = Watched { word, stream: stream.handle(), seen: phase as u64, since: Instant::now() };
         self.shared.watched.lock().insert(id, watched);
         watch
     }

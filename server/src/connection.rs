@@ -6,11 +6,12 @@
 //! (`connection/control.rs`). Answers leave in the order of the requests. After a frame that makes no sense
 //! the connection is closed, with a frame that says why.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Instant;
 
 use mcomp_net::auth::SEAL_LEN;
+use mcomp_net::tls::is_tls;
 use mcomp_net::{Finish, Glance, Inbox, Phase, Received, Spinning, Stream, Watch};
 use mcomp_wire::{FrameError, Header, Kind, Role, Status, flags, limits};
 use uuid::Uuid;
@@ -105,7 +106,7 @@ impl Connection {
 
     /// Serves until the peer leaves, misbehaves or is too slow.
     pub(crate) fn run(mut self) {
-        let Err(end) = self.shake_hands().and_then(|()| self.serve());
+        let Err(end) = self.secure().and_then(|()| self.shake_hands()).and_then(|()| self.serve());
         self.shared.counters.add(&mut self.tally);
         match end {
             End::Peer => self.report(&io::ErrorKind::UnexpectedEof.into()),
@@ -296,7 +297,7 @@ impl Connection {
         // would take as long.
         let mut unread = [0; 4096];
         for _ in 0..PARTING_READS {
-            if self.stream.glance() != Glance::Bytes || self.stream.read(&mut unread).is_err() {
+            if self.stream.glance() != Glance::Bytes || self.stream.discard(&mut unread).is_err() {
                 return;
             }
         }
@@ -307,6 +308,7 @@ impl Connection {
             Some(Phase::Handshake) => Cause::HandshakeTimeout,
             Some(Phase::Frame) => Cause::FrameTimeout,
             Some(Phase::Write) => Cause::WriteTimeout,
+            _ if is_tls(error) => Cause::BadTls,
             _ => {
                 tracing::debug!(peer = self.stream.peer(), %error, "connection lost");
                 return;

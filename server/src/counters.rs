@@ -44,10 +44,12 @@ pub(crate) enum Cause {
     NoProof,
     /// A handshake with another key.
     BadProof,
+    /// No TLS where it is due, or a certificate that one of both sides does not accept.
+    BadTls,
 }
 
 impl Cause {
-    const ALL: [Cause; 12] = [
+    const ALL: [Cause; 13] = [
         Cause::MaxConnections,
         Cause::MaxConnectionsPerAddress,
         Cause::OpenFiles,
@@ -60,6 +62,7 @@ impl Cause {
         Cause::BadSeal,
         Cause::NoProof,
         Cause::BadProof,
+        Cause::BadTls,
     ];
 
     /// The stable word for it; that of the setting where there is one, so that an operator knows what to change.
@@ -77,6 +80,7 @@ impl Cause {
             Cause::BadSeal => "bad_seal",
             Cause::NoProof => "no_proof",
             Cause::BadProof => "bad_proof",
+            Cause::BadTls => "bad_tls",
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use mcomp_config::{Config, Overrides};
-use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, unix_name};
+use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, Trust, unix_name};
 use mcomp_shm::{Segment, Spec};
 use mcomp_wire::Role;
 use mcomp_wire::control::Hello;
@@ -116,7 +116,7 @@ impl Running {
             features: 0,
             auth: Vec::new(),
         };
-        Connection::open(endpoint, &hello, Timeouts { connect: DEADLOCK, request: DEADLOCK }, None)
+        Connection::open(endpoint, &hello, Timeouts { connect: DEADLOCK, request: DEADLOCK }, Trust::default())
     }
 }
 

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use mcomp_config::Config;
 use mcomp_net::auth::{Keyring, SecretError};
+use mcomp_net::tls::{Tls, TlsError};
 use mcomp_net::{Endpoint, Listener, Watchdog, WatchdogLimits, is_open_to_others, unix_name};
 use mcomp_shm::{Opened, Segment, ShmError, Spec};
 use mcomp_wire::control::{Hello, ServerStatus};
@@ -25,7 +26,7 @@ use crate::cut::Cuts;
 use crate::handover::{Handover, OnHandover};
 use crate::http::Http;
 use crate::memory::{Memory, Refusal};
-use crate::metadata::{Metadata, MetadataError};
+use crate::metadata::{Metadata, MetadataError, PeerTrust};
 use crate::oplog::OpLog;
 use crate::preflight;
 use crate::restore::Restores;
@@ -122,6 +123,9 @@ pub enum StartError {
     /// The secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The certificates cannot be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Others could reach it, and it has no secret to know its clients by.
     #[error(
         "server {id} listens on {address}, which is not a loopback address, and there is no secret: anybody who \
@@ -182,6 +186,13 @@ pub(crate) struct Shared {
     resume: Condvar,
 }
 
+/// What a server has opened and read before it serves.
+struct Own {
+    oplog: Option<OpLog>,
+    keyring: Option<Arc<Keyring>>,
+    tls: Option<Tls>,
+}
+
 /// What lets a request write to guarded memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pass {
@@ -216,6 +227,7 @@ impl Server {
         let entry = config.servers().get(id as usize).ok_or(StartError::NoSuchServer { id, last })?;
         let keyring = config.secret_file().map(Keyring::load).transpose()?.map(Arc::new);
         let address = entry.address.to_string();
+        let tls = config.tls().map(|files| Tls::load_for(&address, &files.ca, &files.cert, &files.key)).transpose()?;
         if keyring.is_none() && is_open_to_others(&address) {
             return Err(StartError::Exposed { id, address });
         }
@@ -240,9 +252,10 @@ impl Server {
         let endpoints = [Endpoint::Unix(unix_name(config.name(), id, &address)), Endpoint::Tcp(address)];
         let is_new = matches!(opened, Opened::Created);
         let has_secret = keyring.is_some();
-        let served = listen(id, &endpoints, has_secret).and_then(|listeners| {
+        let served = listen(id, &endpoints, tls.as_ref(), has_secret).and_then(|listeners| {
             let http = http.map_or(Ok(None), |address| listen_to_monitors(id, address, has_secret, succeeds))?;
-            let shared = Arc::new(Shared::new(config, options, Arc::clone(&segment), oplog, keyring, spawn)?);
+            let own = Own { oplog, keyring, tls: tls.clone() };
+            let shared = Arc::new(Shared::new(config, options, Arc::clone(&segment), own, spawn)?);
             let mut server = Server { shared, listeners, threads: Vec::new(), http: None, opened };
             // If it fails, the threads that have begun end with the server.
             server.spawn_threads(spawn, http).map_err(StartError::Thread)?;
@@ -317,10 +330,10 @@ impl Shared {
         config: &Config,
         options: &Options,
         segment: Arc<Segment>,
-        oplog: Option<OpLog>,
-        keyring: Option<Arc<Keyring>>,
+        own: Own,
         spawn: Spawn,
     ) -> Result<Shared, StartError> {
+        let Own { oplog, keyring, tls } = own;
         let (id, limits) = (options.id, config.limits());
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
         let connections = Connections::new(limits.max_connections, limits.max_connections_per_address, config.n() - 1);
@@ -336,7 +349,8 @@ impl Shared {
         };
         let watchdog = Watchdog::start(watchdog_limits).map_err(StartError::Thread)?;
         let (agreed, peers) = (Arc::clone(&segment), Arc::clone(&connections));
-        let metadata = Metadata::start(config, id, agreed, peers, keyring.clone(), spawn)?;
+        let trust = PeerTrust { keyring: keyring.clone(), tls };
+        let metadata = Metadata::start(config, id, agreed, peers, trust, spawn)?;
         Ok(Shared {
             id,
             metadata,
@@ -479,8 +493,13 @@ fn open_log(path: &std::path::Path) -> Result<OpLog, StartError> {
     OpLog::open(path).map_err(|source| StartError::OpLog { path: path.to_owned(), source })
 }
 
-fn listen(id: u32, endpoints: &[Endpoint], has_secret: bool) -> Result<Vec<Arc<Listener>>, StartError> {
-    endpoints.iter().map(|endpoint| listen_one(id, endpoint, has_secret).map(Arc::new)).collect()
+fn listen(
+    id: u32,
+    endpoints: &[Endpoint],
+    tls: Option<&Tls>,
+    has_secret: bool,
+) -> Result<Vec<Arc<Listener>>, StartError> {
+    endpoints.iter().map(|endpoint| listen_one(id, endpoint, tls, has_secret).map(Arc::new)).collect()
 }
 
 /// Where the server before has ended already, memory without metrics is better than none.
@@ -490,7 +509,7 @@ fn listen_to_monitors(
     has_secret: bool,
     succeeds: bool,
 ) -> Result<Option<Listener>, StartError> {
-    match listen_one(id, &Endpoint::Tcp(address), has_secret) {
+    match listen_one(id, &Endpoint::Tcp(address), None, has_secret) {
         Err(error) if succeeds => {
             tracing::error!(%error, "nobody answers monitors");
             Ok(None)
@@ -501,8 +520,8 @@ fn listen_to_monitors(
 
 /// Listens. Without a secret that is for loopback addresses, also if a name stands for another one by now than a moment
 /// ago.
-fn listen_one(id: u32, endpoint: &Endpoint, has_secret: bool) -> Result<Listener, StartError> {
-    let listener = Listener::bind(endpoint);
+fn listen_one(id: u32, endpoint: &Endpoint, tls: Option<&Tls>, has_secret: bool) -> Result<Listener, StartError> {
+    let listener = Listener::bind_with(endpoint, tls);
     let listener = listener.map_err(|source| StartError::Listen { id, endpoint: endpoint.clone(), source })?;
     match has_secret || !listener.is_open_to_others() {
         true => Ok(listener),
@@ -523,8 +542,8 @@ mod tests {
     #[test]
     fn an_open_socket_is_refused_whatever_its_name_has_said() {
         let open = [Endpoint::Tcp("0.0.0.0:0".into())];
-        assert!(matches!(listen(0, &open, false), Err(StartError::Exposed { .. })));
-        listen(0, &open, true).expect("there is a secret");
+        assert!(matches!(listen(0, &open, None, false), Err(StartError::Exposed { .. })));
+        listen(0, &open, None, true).expect("there is a secret");
     }
 
     /// The machine has no thread left when the last one is started.

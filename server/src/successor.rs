@@ -12,7 +12,9 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use mcomp_net::auth::Keyring;
-use mcomp_net::{CallError, ConnectError, Connection, Endpoint, PeerProcess, Timeouts, is_local, own_user, unix_name};
+use mcomp_net::{
+    CallError, ConnectError, Connection, Endpoint, PeerProcess, Timeouts, Trust, is_local, own_user, unix_name,
+};
 use mcomp_shm::{Opened, Segment, ShmError, Spec};
 use mcomp_wire::control::Hello;
 use mcomp_wire::{Kind, Role, Status};
@@ -79,7 +81,7 @@ impl Holder {
             auth: Vec::new(),
         };
         let timeouts = Timeouts { connect: ANSWER_PATIENCE, request: ANSWER_PATIENCE };
-        let opened = Connection::open(&endpoint, &hello, timeouts, keyring);
+        let opened = Connection::open(&endpoint, &hello, timeouts, Trust { keyring, tls: None });
         opened.map_err(|error| self.keeps(self.why_not_greeted(&error)))
     }
 

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
 use mcomp_net::auth::Keyring;
-use mcomp_net::{CallError, Connection, Endpoint, Timeouts};
+use mcomp_net::tls::Tls;
+use mcomp_net::{CallError, Connection, Endpoint, Timeouts, Trust};
 use mcomp_shm::mutant;
 use mcomp_wire::control::{self, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch, Hello};
 use mcomp_wire::{Kind, Role, Status, limits};
@@ -201,8 +202,8 @@ fn connect(config: &Config) -> Result<Vec<Party>, SnapshotError> {
     (0..).zip(config.servers()).map(party).collect()
 }
 
-/// A connection of a snapshot process, or of someone who asks one. The secret is read anew for each, so that a new one
-/// is used without a restart.
+/// A connection of a snapshot process, or of someone who asks one. The secret and the certificates are read anew for
+/// each, so that new ones are used without a restart.
 pub(crate) fn open(
     config: &Config,
     address: String,
@@ -220,8 +221,9 @@ pub(crate) fn open(
         features: 0,
         auth: Vec::new(),
     };
-    let keyring = keyring(config)?;
-    let opened = Connection::open(&Endpoint::Tcp(address), &hello, timeouts(config), keyring.as_ref());
+    let (keyring, tls) = (keyring(config)?, tls(config)?);
+    let trust = Trust { keyring: keyring.as_ref(), tls: tls.as_ref() };
+    let opened = Connection::open(&Endpoint::Tcp(address), &hello, timeouts(config), trust);
     opened.map_err(|error| SnapshotError::connect(name, error))
 }
 
@@ -237,6 +239,11 @@ pub(crate) fn keyring(config: &Config) -> Result<Option<Keyring>, SnapshotError>
 /// [`SnapshotError::Secret`] when mcomp.cfg names a secret that cannot be had.
 pub fn file_keys(config: &Config) -> Result<Option<FileKeys>, SnapshotError> {
     Ok(keyring(config)?.as_ref().map(FileKeys::of))
+}
+
+/// The certificates of this machine, if connections are to be secret.
+fn tls(config: &Config) -> Result<Option<Tls>, SnapshotError> {
+    Ok(config.tls().map(|files| Tls::load(&files.ca, &files.cert, &files.key)).transpose()?)
 }
 
 fn timeouts(config: &Config) -> Timeouts {

@@ -4,6 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use mcomp_net::auth::SecretError;
+use mcomp_net::tls::TlsError;
 use mcomp_net::{CallError, ConnectError};
 use mcomp_wire::Status;
 
@@ -23,6 +24,9 @@ pub enum SnapshotError {
     /// The secret cannot be had.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The certificates cannot be had.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A snapshot process cannot listen on its address.
     #[error("snapshot process {id} cannot listen on {address}: {source}")]
     Listen {
@@ -140,7 +144,8 @@ impl SnapshotError {
         match self {
             SnapshotError::Config(_) => "config",
             SnapshotError::Secret(error) if error.is_io() => "io",
-            SnapshotError::Secret(_) => "config",
+            SnapshotError::Tls(error) if error.is_io() => "io",
+            SnapshotError::Secret(_) | SnapshotError::Tls(_) => "config",
             SnapshotError::Listen { .. } => "listen",
             SnapshotError::Thread(_) => "busy",
             SnapshotError::Unavailable { .. } => "unavailable",
@@ -167,7 +172,8 @@ impl SnapshotError {
         match self {
             SnapshotError::Config(_) => 78,
             SnapshotError::Secret(error) if error.is_io() => 74,
-            SnapshotError::Secret(_) => 78,
+            SnapshotError::Tls(error) if error.is_io() => 74,
+            SnapshotError::Secret(_) | SnapshotError::Tls(_) => 78,
             SnapshotError::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => 75,
             SnapshotError::Listen { .. } => 78,
             SnapshotError::Thread(_) => 75,

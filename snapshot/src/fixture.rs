@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mcomp_net::{Connection, Endpoint, Inbox, Listener, Stream, Timeouts, begin_frame, finish_frame};
+use mcomp_net::{Connection, Endpoint, Inbox, Listener, Stream, Timeouts, Trust, begin_frame, finish_frame};
 use mcomp_wire::control::{self, Hello, Welcome};
 use mcomp_wire::{Header, Role, flags, limits};
 use uuid::Uuid;
@@ -52,7 +52,7 @@ impl FarSide {
         let (cluster, session, auth) = ("demo".to_owned(), Uuid::nil(), Vec::new());
         let hello = Hello { cluster, role: Role::Node, server: 0, k: 4096, n: 1, session, features: 0, auth };
         let timeouts = Timeouts { connect: DEADLOCK, request: DEADLOCK };
-        Connection::open(&self.endpoint, &hello, timeouts, None).expect("a far side that listens")
+        Connection::open(&self.endpoint, &hello, timeouts, Trust::default()).expect("a far side that listens")
     }
 }
 

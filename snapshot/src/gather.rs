@@ -52,7 +52,7 @@ impl Copier {
     }
 
     fn handle(&self) -> Stream {
-        self.connection.stream().clone()
+        self.connection.stream().handle()
     }
 
     /// Receives until the last frame. Ends early when nobody takes what it receives.

@@ -103,6 +103,7 @@ impl Peer {
     }
 
     fn serve(&mut self) -> io::Result<Infallible> {
+        self.secure()?;
         self.shake_hands()?;
         self.inbox.set_max_body(limits::MAX_CONTROL);
         loop {

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
+use mcomp_net::tls::Tls;
 use mcomp_net::{Endpoint, Listener, Places, Watchdog, WatchdogLimits, is_open_to_others};
 use parking_lot::{Condvar, Mutex};
 
@@ -50,7 +51,8 @@ impl Snapshotter {
         if keyring.is_none() && is_open_to_others(&address) {
             return Err(SnapshotError::exposed(id, &address));
         }
-        let listener = Listener::bind(&Endpoint::Tcp(address.clone()));
+        let tls = config.tls().map(|files| Tls::load_for(&address, &files.ca, &files.cert, &files.key)).transpose()?;
+        let listener = Listener::bind_with(&Endpoint::Tcp(address.clone()), tls.as_ref());
         let listener = listener.map_err(|source| SnapshotError::Listen { id, address: address.clone(), source })?;
         // A name may stand for another address by now than a moment ago.
         if keyring.is_none() && listener.is_open_to_others() {

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::Write;
 
-use mcomp_net::{Connection, Endpoint, Inbox, Listener, Timeouts, error_frame, unix_name};
+use mcomp_net::{Connection, Endpoint, Inbox, Listener, Timeouts, Trust, error_frame, unix_name};
 use mcomp_wire::{HEADER_LEN, Header, Kind, Role, Status, limits};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
@@ -67,8 +67,14 @@ fn a_frozen_server_is_named_and_left_as_it_is() {
 fn a_server_that_was_frozen_does_not_stop_for_a_successor_that_has_left() {
     let (cluster, noise) = full_of_noise();
     let timeouts = Timeouts { connect: PATIENCE, request: PATIENCE };
-    let open =
-        || Connection::open(&Endpoint::Unix(unix(&cluster, 0)), &hello(&cluster, 0, Role::Admin), timeouts, None);
+    let open = || {
+        Connection::open(
+            &Endpoint::Unix(unix(&cluster, 0)),
+            &hello(&cluster, 0, Role::Admin),
+            timeouts,
+            Trust::default(),
+        )
+    };
     let connections = || cluster.client().status(0).expect("it serves").connections;
     let alone = connections();
     let mut asking = open().expect("a connection");

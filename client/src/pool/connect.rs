@@ -4,7 +4,7 @@ use std::io;
 use std::net::ToSocketAddrs;
 use std::time::Duration;
 
-use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, is_local, is_loopback, unix_name};
+use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, Trust, is_local, is_loopback, unix_name};
 use mcomp_wire::BLOCK_SIZE;
 use mcomp_wire::control::{Hello, features};
 use uuid::Uuid;
@@ -39,7 +39,8 @@ impl Pool {
             auth: Vec::new(),
         };
         let timeouts = Timeouts { connect: self.connect_timeout(), request: options.timeout };
-        let opened = Connection::open(endpoint, &hello, timeouts, self.keyring.as_deref());
+        let trust = Trust { keyring: self.keyring.as_deref(), tls: self.tls.as_ref() };
+        let opened = Connection::open(endpoint, &hello, timeouts, trust);
         match &opened {
             Ok(_) => tracing::debug!(server = self.peer.server, %endpoint, "connected"),
             Err(error) => tracing::debug!(server = self.peer.server, %error, "not connected"),

@@ -1,13 +1,13 @@
 //! A secret in a file: read only if nobody else can have read or written it, and never made readable for others.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
 use super::keyring::{BadSecret, Keyring};
+use crate::private::{self, Unfit};
 
 /// More than any secret needs.
 const MOST_BYTES: u64 = 64 << 10;
@@ -67,27 +67,9 @@ impl SecretError {
 impl Keyring {
     /// Reads a secret that is a regular file of this user and of nobody else's business. A link is not followed.
     pub fn load(path: &Path) -> Result<Keyring, SecretError> {
-        let unreadable = |source: io::Error| SecretError::Io { path: path.into(), done: "read", source };
         let bad = |what: String| SecretError::Bad { path: path.into(), what };
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let opened = rustix::fs::open(path, flags, Mode::empty());
-        let file = File::from(opened.map_err(|errno| unreadable(errno.into()))?);
-        let found = file.metadata().map_err(unreadable)?;
-        let (owner, ours) = (found.uid(), rustix::process::geteuid().as_raw());
-        if !found.is_file() {
-            return Err(bad("it is not a regular file".into()));
-        }
-        if owner != ours {
-            return Err(SecretError::Foreign { path: path.into(), owner, ours });
-        }
-        if found.mode() & 0o077 != 0 {
-            return Err(SecretError::Exposed { path: path.into(), mode: found.mode() & 0o7777 });
-        }
-        let mut text = String::new();
-        let read = file.take(MOST_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
-        if read as u64 > MOST_BYTES {
-            return Err(bad(format!("it has more than {MOST_BYTES} bytes")));
-        }
+        let bytes = private::read(path, MOST_BYTES).map_err(|unfit| unfit_secret(path, unfit))?;
+        let text = String::from_utf8(bytes).map_err(|_| bad("it is not text".into()))?;
         Keyring::parse(&text).map_err(|BadSecret { line, what }| match line {
             0 => bad(what),
             line => bad(format!("line {line}: {what}")),
@@ -121,10 +103,21 @@ impl Keyring {
     }
 }
 
+fn unfit_secret(path: &Path, unfit: Unfit) -> SecretError {
+    let path = path.to_owned();
+    match unfit {
+        Unfit::Io(source) => SecretError::Io { path, done: "read", source },
+        Unfit::NotAFile => SecretError::Bad { path, what: "it is not a regular file".into() },
+        Unfit::Foreign { owner, ours } => SecretError::Foreign { path, owner, ours },
+        Unfit::Exposed { mode } => SecretError::Exposed { path, mode },
+        Unfit::TooLong => SecretError::Bad { path, what: format!("it has more than {MOST_BYTES} bytes") },
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     fn folder() -> tempfile::TempDir {
         tempfile::tempdir().unwrap()

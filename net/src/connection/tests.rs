@@ -1,7 +1,7 @@
 //! What a connection says on its own, heard by a listener that plays the server.
 
 use super::*;
-use crate::{Listener, Stream, begin_frame, finish_frame};
+use crate::{Listener, Stream, Trust, begin_frame, finish_frame};
 
 /// Takes one frame.
 fn receive(inbox: &mut Inbox, stream: &mut Stream) -> Received {
@@ -53,7 +53,7 @@ fn the_goodbye_is_a_request_as_agreed() {
         let listener = Listener::bind(&endpoint).unwrap();
         let goodbye = std::thread::scope(|scope| {
             let server = scope.spawn(|| greet(&listener));
-            Connection::open(&endpoint, &hello(features), TIMEOUTS, None).unwrap().close();
+            Connection::open(&endpoint, &hello(features), TIMEOUTS, Trust::default()).unwrap().close();
             server.join().unwrap()
         });
         assert_eq!(goodbye.kind, Kind::Bye as u8);
@@ -74,7 +74,7 @@ fn a_refusal_is_one_sentence_however_long_the_server_talks() {
             body[..4].copy_from_slice(b"\x1b[2J");
             stream.write_all(&[&answer.for_body(&body, false).emit()[..], &body].concat()).unwrap();
         });
-        Connection::open(&endpoint, &hello(0), TIMEOUTS, None)
+        Connection::open(&endpoint, &hello(0), TIMEOUTS, Trust::default())
     });
     let Err(ConnectError::Refused { message, .. }) = refused else { panic!("{refused:?}") };
     assert_eq!(message.chars().count(), limits::MAX_MESSAGE);

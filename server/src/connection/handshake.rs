@@ -17,6 +17,11 @@ use crate::memory::Refusal;
 use mcomp_net::Phase;
 
 impl Connection {
+    /// Begins TLS where there is TLS.
+    pub(super) fn secure(&mut self) -> Result<(), End> {
+        Ok(self.stream.shake_hands()?)
+    }
+
     /// Shakes hands, or ends the connection.
     pub(super) fn shake_hands(&mut self) -> Result<(), End> {
         let frame = self.first_frame()?;
@@ -118,7 +123,7 @@ impl Connection {
         self.shared.check_hello(hello)?;
         let mut resumed = false;
         if !hello.session.is_nil() {
-            let taken = self.shared.sessions.take(hello.session, self.stream.clone());
+            let taken = self.shared.sessions.take(hello.session, self.stream.handle());
             let busy = || Refusal::new(Status::Busy, "this session is still served on another connection");
             (self.session, resumed) = taken.ok_or_else(busy)?;
             self.session_id = Some(hello.session);

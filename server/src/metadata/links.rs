@@ -11,7 +11,8 @@ use std::time::Duration;
 use mcomp_config::Config;
 use mcomp_consensus::PeerMessage;
 use mcomp_net::auth::Keyring;
-use mcomp_net::{Connection, Endpoint, Timeouts};
+use mcomp_net::tls::Tls;
+use mcomp_net::{Connection, Endpoint, Timeouts, Trust};
 use mcomp_wire::control::Hello;
 use mcomp_wire::meta::PeerPart;
 use mcomp_wire::{Kind, Role, limits};
@@ -33,6 +34,13 @@ pub(super) struct Links {
     links: Arc<Vec<Arc<Link>>>,
 }
 
+/// How servers know each other.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerTrust {
+    pub(crate) keyring: Option<Arc<Keyring>>,
+    pub(crate) tls: Option<Tls>,
+}
+
 /// The link to one other server.
 #[derive(Debug)]
 struct Link {
@@ -40,7 +48,7 @@ struct Link {
     own: u32,
     endpoint: Endpoint,
     hello: Hello,
-    keyring: Option<Arc<Keyring>>,
+    trust: PeerTrust,
     driver: SyncSender<Input>,
     /// Guards what waits. Taken alone.
     queue: Mutex<Queue>,
@@ -56,7 +64,7 @@ struct Queue {
 }
 
 impl Links {
-    pub(super) fn new(config: &Config, own: u32, driver: SyncSender<Input>, keyring: Option<Arc<Keyring>>) -> Links {
+    pub(super) fn new(config: &Config, own: u32, driver: SyncSender<Input>, trust: PeerTrust) -> Links {
         let link = |peer: u32| {
             let hello = Hello {
                 cluster: config.name().to_owned(),
@@ -69,9 +77,9 @@ impl Links {
                 auth: Vec::new(),
             };
             let endpoint = Endpoint::Tcp(config.servers()[peer as usize].address.to_string());
-            let (keyring, driver) = (keyring.clone(), driver.clone());
+            let (trust, driver) = (trust.clone(), driver.clone());
             let (queue, news) = (Mutex::default(), Condvar::new());
-            Arc::new(Link { peer, own, endpoint, hello, keyring, driver, queue, news })
+            Arc::new(Link { peer, own, endpoint, hello, trust, driver, queue, news })
         };
         Links { links: Arc::new((0..config.n()).filter(|peer| *peer != own).map(link).collect()) }
     }
@@ -117,12 +125,9 @@ impl Link {
 
     fn run(&self) {
         while !self.queue.lock().stopped {
-            match Connection::open(
-                &self.endpoint,
-                &self.hello,
-                Timeouts { connect: TIMEOUT, request: TIMEOUT },
-                self.keyring.as_deref(),
-            ) {
+            let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
+            let trust = Trust { keyring: self.trust.keyring.as_deref(), tls: self.trust.tls.as_ref() };
+            match Connection::open(&self.endpoint, &self.hello, timeouts, trust) {
                 Ok(connection) => self.serve(connection),
                 Err(error) => tracing::debug!(peer = self.peer, %error, "no link"),
             }

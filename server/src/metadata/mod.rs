@@ -20,7 +20,6 @@ use std::time::Duration;
 use mcomp_config::{Config, Placement};
 use mcomp_consensus::{Compaction, Node, PeerMessage, Settings};
 use mcomp_meta::{Corrupt, Refusal as Refused};
-use mcomp_net::auth::Keyring;
 use mcomp_shm::Segment;
 use mcomp_wire::meta::{Ask, Found, PeerPart, Query, Told};
 use mcomp_wire::{Space, Status, limits};
@@ -33,6 +32,7 @@ use crate::server::{Spawn, StartError};
 pub(crate) use guards::Guards;
 use hands::Hands;
 use links::Links;
+pub(crate) use links::PeerTrust;
 use store::Store;
 
 /// How long a thread waits for an answer before it says that there is none yet.
@@ -106,7 +106,7 @@ impl Metadata {
         id: u32,
         segment: Arc<Segment>,
         connections: Arc<Connections>,
-        keyring: Option<Arc<Keyring>>,
+        trust: PeerTrust,
         spawn: Spawn,
     ) -> Result<Metadata, StartError> {
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
@@ -124,7 +124,7 @@ impl Metadata {
         let (inbox, inputs) = sync_channel(INBOX);
         let guards = Arc::<Guards>::default();
         let (hands, orders) = Hands::new(id, space, segment, connections, Arc::clone(&guards));
-        let links = Links::new(config, id, inbox.clone(), keyring);
+        let links = Links::new(config, id, inbox.clone(), trust);
         let driver = driver::Driver::new(node, store, orders, links.clone());
         let metadata = Metadata {
             inbox,

@@ -13,6 +13,13 @@ use uuid::Uuid;
 use super::{Failed, Peer, Refusal};
 
 impl Peer {
+    /// Begins TLS where there is TLS.
+    pub(super) fn secure(&mut self) -> io::Result<()> {
+        let Err(error) = self.stream.shake_hands() else { return Ok(()) };
+        tracing::debug!(peer = self.stream.peer(), %error, "no TLS");
+        Err(error)
+    }
+
     /// Shakes hands. A refusal is told, and ends the connection.
     pub(super) fn shake_hands(&mut self) -> io::Result<()> {
         let hello = self.next_frame(false)?;

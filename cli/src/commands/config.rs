@@ -1,8 +1,10 @@
 //! `mcomp config check` and `mcomp config show`.
 
 use std::path::Path;
+use std::time::SystemTime;
 
-use mcomp_config::{Config, Value, format_size};
+use mcomp_config::{Config, TlsFiles, Value, format_size};
+use mcomp_net::tls::{Doubt, Tls, TlsError};
 use serde_json::{Map, json};
 
 use super::exposed::{EDIT, exposed};
@@ -13,6 +15,9 @@ use crate::output;
 
 pub(crate) fn run(globals: &Globals, args: &ConfigArgs) -> anyhow::Result<Exit> {
     let config = globals.config()?;
+    if let (ConfigCommand::Check, Some(files)) = (args.command, config.tls()) {
+        check_certificate(files)?;
+    }
     match (args.command, globals.json) {
         (ConfigCommand::Check, true) => output::json(&checked_json(&config))?,
         (ConfigCommand::Check, false) => output::line(checked_text(&config))?,
@@ -36,6 +41,16 @@ fn warning(exposed: &[String], path: &Path) -> Option<String> {
          processes refuse to start there. Make one with `mcomp secret create`, and write {EDIT} of {}",
         path.display()
     ))
+}
+
+/// Refuses files that cannot be read, and a certificate that nobody will believe. For which hosts it is, and that it
+/// may be of another authority than its peers', is told by `mcomp doctor`, which knows this machine.
+fn check_certificate(files: &TlsFiles) -> Result<(), TlsError> {
+    let tls = Tls::load(&files.ca, &files.cert, &files.key)?;
+    match tls.doubt(None, SystemTime::now()) {
+        None | Some(Doubt::Authority(_)) => Ok(()),
+        Some(doubt) => Err(TlsError::Bad { what: "certificate", path: files.cert.clone(), why: doubt.to_string() }),
+    }
 }
 
 fn checked_text(config: &Config) -> String {

@@ -11,6 +11,7 @@
 
 mod addresses;
 mod bounds;
+mod certificates;
 mod clock;
 mod cluster;
 mod finding;
@@ -47,6 +48,7 @@ const CHECKS: [fn(&Scene) -> Vec<Finding>; 12] = [
     limits::check,
     threads::check,
     addresses::check,
+    certificates::check,
     reach::check,
     clock::check,
     folder::check,

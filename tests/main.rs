@@ -49,6 +49,14 @@ mod garbage;
 /// Who has no key, the wrong one, or somebody else's words gets nothing, changes nothing and is counted.
 mod auth;
 
+/// Under TLS nobody reads along, and who has no certificate that counts learns what to mend.
+#[cfg(feature = "tls")]
+mod tls;
+
+/// A build without TLS does not pretend.
+#[cfg(not(feature = "tls"))]
+mod without_tls;
+
 /// The keys of a cluster, from the command line: made, used, changed, taken away.
 mod secret;
 

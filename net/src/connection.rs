@@ -160,7 +160,7 @@ impl Connection {
         match keyring {
             // A server that wants a proof may say no more about it than it was told itself.
             None => self.call(Kind::Hello, hello).map_err(|error| match error {
-                CallError::Refused { status: Status::Denied, .. } => denied(
+                CallError::Refused { status: Status::Denied, ref message } if !message.contains("TLS") => denied(
                     "it wants a proof of a key, and this side has no secret: set security.secret_file to the cluster's",
                 ),
                 error => error,

@@ -56,6 +56,15 @@ impl Fields {
         }
     }
 
+    /// A string, if there is one that is not null.
+    pub(super) fn optional_text(&mut self, name: &'static str) -> Result<Option<String>, Failure> {
+        match self.take(name).filter(|value| !value.is_null()) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(self.wrong(name, &other, "a string")),
+        }
+    }
+
     /// A string.
     pub(super) fn required_text(&mut self, name: &'static str) -> Result<String, Failure> {
         self.text(name)?.ok_or_else(|| Failure::usage(format!("{}: \"{name}\" is missing", self.op)))
@@ -81,7 +90,7 @@ impl Fields {
 
     /// A string, if there is one.
     pub(super) fn text(&mut self, name: &'static str) -> Result<Option<String>, Failure> {
-        match self.take(name).filter(|value| !value.is_null()) {
+        match self.take(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
             Some(other) => Err(self.wrong(name, &other, "a string")),

@@ -107,7 +107,7 @@ impl Request {
             "snapshot" => Request::Snapshot { incremental: fields.flag("incremental")? },
             "alloc" => Request::Alloc {
                 size: fields.number("size")?,
-                name: fields.text("name")?,
+                name: fields.optional_text("name")?,
                 lease_ms: fields.optional_number("lease_ms")?,
             },
             "free" => Request::Free { addr: fields.number("addr")? },

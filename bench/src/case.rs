@@ -38,11 +38,13 @@ pub(crate) enum Group {
     Incremental,
     /// What writers notice of a snapshot.
     Writers,
+    /// What all servers have to agree on.
+    Agree,
 }
 
 impl Group {
     /// In the order of the tables.
-    pub(crate) const ALL: [Group; 14] = [
+    pub(crate) const ALL: [Group; 15] = [
         Group::Trip,
         Group::Placed,
         Group::Atomic,
@@ -57,6 +59,7 @@ impl Group {
         Group::Snapshot,
         Group::Incremental,
         Group::Writers,
+        Group::Agree,
     ];
 
     /// The first part of the names of its cases.
@@ -76,6 +79,7 @@ impl Group {
             Group::Snapshot => "snapshot",
             Group::Incremental => "incremental",
             Group::Writers => "writers",
+            Group::Agree => "agree",
         }
     }
 
@@ -98,6 +102,9 @@ impl Group {
                 "Incremental snapshots of the same memory, by the blocks that changed: in runs of a MiB, or single"
             }
             Group::Writers => "What a full snapshot of the same memory costs its writers, one client over TCP",
+            Group::Agree => {
+                "Allocations that three servers agree on, and puts of three nodes of etcd, logs on one disk"
+            }
         }
     }
 }

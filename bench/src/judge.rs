@@ -44,6 +44,9 @@ pub(crate) fn judge(results: &[CaseResult]) -> Vec<Target> {
         found.incremental(),
         found.tail_of_writers(),
         found.hold(),
+        found.agreed_together(),
+        found.over_etcd(),
+        found.at_most("a new leader decides: within 2 s of the old one's death", "agree/failover", mcomp::NAME, 2000.0),
     ]
 }
 
@@ -190,6 +193,22 @@ impl Found<'_> {
             Check { what, found: copy.median / ours.median, limit: Limit::AtLeast(0.7) }
         });
         Target { goal: goal.to_owned(), checks: check.into_iter().collect() }
+    }
+
+    fn agreed_together(&self) -> Target {
+        let pair = self.row("agree/64", mcomp::NAME).zip(self.row("agree/1", mcomp::NAME));
+        let check = pair.map(|(many, one)| {
+            let what = "allocations of 64 clients over those of one".to_owned();
+            Check { what, found: many.median / one.median, limit: Limit::AtLeast(10.0) }
+        });
+        let goal = "allocations: 64 clients at least 10 x one".to_owned();
+        Target { goal, checks: check.into_iter().collect() }
+    }
+
+    fn over_etcd(&self) -> Target {
+        let checks = self.cases("agree/");
+        let checks = checks.filter_map(|result| self.ratio(result, mcomp::NAME, "etcd", Limit::AtLeast(2.0)));
+        Target { goal: "allocations: at least 2 x the puts of etcd".to_owned(), checks: checks.collect() }
     }
 
     fn over_redis(&self) -> Target {

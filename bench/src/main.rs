@@ -8,6 +8,7 @@
 //! also when it fails or is interrupted. It does not speak to other machines, and changes nothing that
 //! it has not made; running clusters are not touched.
 
+mod agree;
 mod bench;
 mod case;
 mod idle;
@@ -158,6 +159,7 @@ fn peers(args: &PeersArgs) -> anyhow::Result<ExitCode> {
     idle::run(&mut bench)?;
     start::run(&mut bench)?;
     snapshot::run(&mut bench)?;
+    agree::run(&mut bench)?;
     if bench.results.is_empty() && bench.failures.is_empty() {
         let groups = case::Group::ALL.map(case::Group::word).join("/, ");
         anyhow::bail!(

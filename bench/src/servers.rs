@@ -39,6 +39,23 @@ impl Servers {
         Ok(servers)
     }
 
+    /// Starts `n` servers whose configuration, and so whose metadata, stands in `folder`.
+    pub(crate) fn start_in(scratch: &Scratch, n: u32, k_bytes: u64, folder: &Path) -> anyhow::Result<Servers> {
+        let mut servers = Servers::configured(scratch, n, k_bytes, folder, false)?;
+        for id in 0..n {
+            servers.start_one(scratch, id)?;
+        }
+        Ok(servers)
+    }
+
+    /// Starts server `id` again, which has ended.
+    pub(crate) fn restart_one(&mut self, scratch: &Scratch, id: u32) -> anyhow::Result<()> {
+        self.start_one(scratch, id)?;
+        // It takes the place of the process that has ended.
+        self.processes.swap_remove(id as usize);
+        Ok(())
+    }
+
     /// Starts one server with `k_bytes`, whose frames are sealed under a secret.
     pub(crate) fn start_sealed(scratch: &Scratch, k_bytes: u64) -> anyhow::Result<Servers> {
         let mut servers = Servers::prepare(scratch, 1, k_bytes)?;

@@ -1,5 +1,7 @@
 //! What a server keeps on disk of the agreement, in types of our own.
 
+use mcomp_meta::{Corrupt, Entry, State};
+use mcomp_wire::{Space, control};
 use serde::{Deserialize, Serialize};
 
 /// One entry of the log.
@@ -59,6 +61,26 @@ impl Persist {
     pub fn is_empty(&self) -> bool {
         let nothing = Persist { must_sync: self.must_sync, ..Persist::default() };
         *self == nothing
+    }
+}
+
+impl Recovered {
+    /// Names the log as [`State::log_id`] does, or 0 when there is no entry yet.
+    pub fn log_id(&self, space: Space) -> Result<u64, Corrupt> {
+        if let Some(image) = &self.image {
+            return Ok(State::from_image(&image.data, space)?.log_id());
+        }
+        match self.entries.iter().find(|entry| !entry.data.is_empty()) {
+            Some(first) => Ok(control::decode::<Entry>(&first.data)?.stamp.log_id()),
+            None => Ok(0),
+        }
+    }
+
+    /// Notes that the entries up to `index` were applied once: so they were committed, which may not have been written
+    /// down.
+    pub fn was_applied_up_to(&mut self, index: u64) {
+        let last = self.entries.last().map(|entry| entry.index).or(self.image.as_ref().map(|image| image.index));
+        self.hard_state.commit = self.hard_state.commit.max(index.min(last.unwrap_or(0)));
     }
 }
 

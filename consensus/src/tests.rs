@@ -66,6 +66,32 @@ fn a_restart_comes_to_the_same_state() {
     assert_eq!(second.state().next_due_ms(), first.state().next_due_ms());
 }
 
+/// What the memory was told once holds at once after a restart, whoever else is there: a fence that was refused is
+/// refused again.
+#[test]
+fn what_was_applied_once_is_applied_again_before_anybody_is_asked() {
+    let (mut first, mut disk) = (node(settings(0, 1), Recovered::default()), Recovered::default());
+    work(&mut first, &mut disk);
+    first.submit(open());
+    work(&mut first, &mut disk);
+    let applied = first.state().index();
+    assert!(applied > 0);
+    // Of three now, of whom nobody else is there, and the disk does not know what was committed.
+    disk.hard_state.commit = 0;
+    let alone = |recovered: Recovered| {
+        let mut node = node(settings(0, 3), recovered);
+        work(&mut node, &mut Recovered::default());
+        node.state().index()
+    };
+    let space = settings(0, 3).space;
+    assert_eq!(disk.log_id(space).unwrap(), first.state().log_id());
+    assert_eq!(alone(disk.clone()), 0);
+    disk.was_applied_up_to(applied);
+    assert_eq!(alone(disk.clone()), applied);
+    disk.was_applied_up_to(applied + 100);
+    assert_eq!(disk.hard_state.commit, applied, "not beyond what is there");
+}
+
 #[test]
 fn a_server_without_a_log_neither_votes_nor_asks_for_votes() {
     let (mut node, mut disk) = (node(settings(0, 3), Recovered::default()), Recovered::default());

@@ -28,6 +28,13 @@ pub struct Stamp {
     pub spread: bool,
 }
 
+impl Stamp {
+    /// What the log is named by, if this is the stamp of its first entry: never 0.
+    pub fn log_id(&self) -> u64 {
+        (self.random.as_u128() as u64).max(1)
+    }
+}
+
 /// Names the asker of a command, so that an answer finds its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket {

@@ -129,7 +129,7 @@ impl State {
         self.skip(index);
         self.now_ms = self.now_ms.max(entry.stamp.now_ms);
         if self.log_id == 0 {
-            self.log_id = (entry.stamp.random.as_u128() as u64).max(1);
+            self.log_id = entry.stamp.log_id();
         }
         let mut step = Step { stamp: entry.stamp, out: Outcome::default() };
         self.expire(&mut step);

@@ -231,6 +231,10 @@ impl Connection {
                 return Err(End::Peer);
             }
             Kind::Handover => self.hand_over(frame)?,
+            Kind::Peer if self.role != Role::Node => {
+                let message = format!("peer is for the role node, and this is a {}", self.role);
+                self.refuse(frame.header, Status::Denied, &message);
+            }
             Kind::Peer => {
                 if let Err(refusal) = self.peer(frame) {
                     return Err(self.refuse_and_end(frame.header, refusal.status, &refusal.message));

@@ -36,9 +36,16 @@ impl Driver {
         Driver { node, store, desk: Desk::default(), orders, links, next_tick_ms, leader: (None, 0), ordered: 0 }
     }
 
+    /// Has the memory told what the log on disk says, as far as it is known to be agreed on. Before anybody is served:
+    /// a fence that this server had refused before it was restarted is refused again.
+    pub(super) fn begin(&mut self) -> Result<(), MetadataError> {
+        self.node.set_time(boot_time_ms());
+        self.order(Order::whole(self.node.state()));
+        self.work()
+    }
+
     /// Runs until it is told to stop, or the disk fails: what was promised might not be there then.
     pub(super) fn run(mut self, inputs: &Receiver<Input>) {
-        self.order(Order::whole(self.node.state()));
         while let Some(goes_on) = self.step(inputs) {
             if let Err(error) = goes_on {
                 tracing::error!(%error, "this server takes no part in the metadata any more");

@@ -111,7 +111,11 @@ impl Metadata {
     ) -> Result<Metadata, StartError> {
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
         let path = config.metadata_file(id);
-        let (store, recovered) = Store::open(&path)?;
+        let (store, mut recovered) = Store::open(&path)?;
+        let corrupt = |source| MetadataError::Corrupt { path: path.clone(), source };
+        let log_id = recovered.log_id(space).map_err(corrupt)?;
+        let applied = if log_id == 0 { 0 } else { segment.agreed_index(log_id) };
+        recovered.was_applied_up_to(applied);
         let settings = Settings {
             id,
             space,
@@ -119,13 +123,12 @@ impl Metadata {
             spread: config.metadata().placement == Placement::Spread,
             compaction: Compaction::default(),
         };
-        let node = Node::new(settings, recovered, Box::new(random))
-            .map_err(|source| MetadataError::Corrupt { path, source })?;
+        let node = Node::new(settings, recovered, Box::new(random)).map_err(corrupt)?;
         let (inbox, inputs) = sync_channel(INBOX);
         let guards = Arc::<Guards>::default();
         let (hands, orders) = Hands::new(id, space, segment, connections, Arc::clone(&guards));
         let links = Links::new(config, id, inbox.clone(), trust);
-        let driver = driver::Driver::new(node, store, orders, links.clone());
+        let mut driver = driver::Driver::new(node, store, orders, links.clone());
         let metadata = Metadata {
             inbox,
             guards,
@@ -135,20 +138,20 @@ impl Metadata {
             threads: Mutex::default(),
             links,
         };
-        let started = metadata.start_threads(driver, inputs, hands, spawn);
-        started.map_err(StartError::Thread)?;
+        let hands = spawn("meta-memory", Box::new(move || hands.run())).map_err(StartError::Thread)?;
+        metadata.threads.lock().push(hands);
+        if let Err(error) = driver.begin() {
+            // The thread of the memory ends with the last who may give it orders.
+            drop(driver);
+            return Err(error.into());
+        }
+        metadata.guards.wait_for_index(applied, PATIENCE);
+        metadata.start_threads(driver, inputs, spawn).map_err(StartError::Thread)?;
         Ok(metadata)
     }
 
-    fn start_threads(
-        &self,
-        driver: driver::Driver,
-        inputs: Receiver<Input>,
-        hands: Hands,
-        spawn: Spawn,
-    ) -> std::io::Result<()> {
+    fn start_threads(&self, driver: driver::Driver, inputs: Receiver<Input>, spawn: Spawn) -> std::io::Result<()> {
         let mut threads = self.threads.lock();
-        threads.push(spawn("meta-memory", Box::new(move || hands.run()))?);
         threads.push(spawn("meta-log", Box::new(move || driver.run(&inputs)))?);
         for (name, work) in self.links.work() {
             threads.push(spawn(&name, work)?);

@@ -23,7 +23,7 @@ pub use lock::Lock;
 pub use session::Session;
 
 /// Links that are kept for the next command or question.
-const KEPT_LINKS: usize = 8;
+const KEPT_LINKS: usize = 256;
 /// How long one server is waited for before the next one is asked: a little longer than it waits itself.
 const PATIENCE: Duration = Duration::from_millis(2500);
 /// Between two attempts, when no server had an answer.

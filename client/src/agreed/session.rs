@@ -228,7 +228,8 @@ impl Shared {
 
     fn keep_alive(&self) {
         let mut ended = self.ended.lock();
-        loop {
+        // It may have ended before this thread came to its first line.
+        while !*ended {
             self.end.wait_for(&mut ended, self.ttl / 3);
             if *ended {
                 return;

@@ -20,8 +20,29 @@ pub(crate) struct Allocation {
     pub(crate) lease: Option<Uuid>,
     pub(crate) notes: Vec<(String, String)>,
     pub(crate) created_ms: u64,
-    /// From which address on the bytes were zeroed by which entry: one for the beginning, one for each growth.
+    /// From which address on the bytes were zeroed by which entry: one for the beginning, and one for each
+    /// growth or cut that a later cut has not made superfluous.
     pub(crate) zeroed: Vec<(u64, u64)>,
+}
+
+impl Allocation {
+    /// Becomes longer or shorter, and says what the entry at `index` has to zero: what is new, or what was cut off and
+    /// stays taken, so that it is zero when the allocation grows again.
+    fn resize(&mut self, addr: u64, size: u64, capacity: u64, index: u64) -> Option<Effect> {
+        let (old_size, old_capacity) = (self.size, self.capacity);
+        (self.size, self.capacity) = (size, capacity);
+        let (from, to) = match capacity > old_capacity {
+            true => (addr + old_capacity, addr + capacity),
+            false => (addr + size, addr + old_size.min(capacity)),
+        };
+        self.zeroed.retain(|(at, _)| *at < addr + capacity);
+        if from >= to {
+            return None;
+        }
+        self.zeroed.retain(|(at, _)| *at < from);
+        self.zeroed.push((from, index));
+        Some(Effect::Zero { addr: from, len: to - from })
+    }
 }
 
 impl State {
@@ -117,14 +138,7 @@ impl State {
         let index = self.index;
         let allocation = self.allocations.get_mut(&addr).expect("it was found");
         self.asked_bytes = self.asked_bytes - allocation.size + size;
-        allocation.size = size;
-        allocation.capacity = run.capacity;
-        let (old_end, end) = (addr + old.capacity, addr + run.capacity);
-        allocation.zeroed.retain(|(from, _)| *from < end);
-        if end > old_end {
-            allocation.zeroed.push((old_end, index));
-            step.effect(Effect::Zero { addr: old_end, len: end - old_end });
-        }
+        step.out.effects.extend(allocation.resize(addr, size, run.capacity, index));
         self.guard(addr, step);
         Ok(Answer::Region(Box::new(self.region(addr))))
     }

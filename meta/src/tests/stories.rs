@@ -169,7 +169,7 @@ fn an_allocation_takes_the_place_of_another() {
 }
 
 #[test]
-fn growth_is_zeroed_and_shrinking_forgets_it() {
+fn growth_is_zeroed_and_so_is_what_was_cut_off() {
     let mut bench = Bench::new();
     let mut asker = bench.open(10_000);
     let region = asker.allocate(&mut bench, bytes(4096)).unwrap();
@@ -178,9 +178,21 @@ fn growth_is_zeroed_and_shrinking_forgets_it() {
     assert_eq!(bench.last.effects, [Effect::Zero { addr: region.addr + 4096, len: 4096 }]);
     let grown_at = bench.state.index();
     assert_eq!(bench.state.zeroed_since(grown_at - 1), [Effect::Zero { addr: region.addr + 4096, len: 4096 }]);
+    // The second page goes back, and the rest of the first is zero before anybody can grow into it again.
     asker.ask(&mut bench, resize(1)).unwrap();
-    assert!(bench.last.effects.is_empty());
-    assert_eq!(bench.state.zeroed_since(grown_at), []);
+    let cut = Effect::Zero { addr: region.addr + 1, len: 4095 };
+    assert_eq!(bench.last.effects, [cut.clone()]);
+    assert_eq!(bench.state.zeroed_since(grown_at), [cut]);
+    asker.ask(&mut bench, resize(100)).unwrap();
+    assert!(bench.last.effects.is_empty(), "it is zero already");
+    asker.ask(&mut bench, resize(60)).unwrap();
+    assert_eq!(bench.last.effects, [Effect::Zero { addr: region.addr + 60, len: 40 }]);
+    let cut_at = bench.state.index();
+    asker.ask(&mut bench, resize(100)).unwrap();
+    let missed = [(1, 59), (60, 4036)].map(|(from, len)| Effect::Zero { addr: region.addr + from, len });
+    assert_eq!(bench.state.zeroed_since(grown_at), missed);
+    assert_eq!(bench.state.zeroed_since(cut_at - 1), missed[1..]);
+    assert_eq!(bench.state.zeroed_since(cut_at), []);
     assert_eq!(asker.ask(&mut bench, resize(0)), Err(Status::Invalid));
     assert_eq!(asker.ask(&mut bench, resize(4 * K_BYTES)), Err(Status::Full));
 }

@@ -146,8 +146,13 @@ impl Pool {
 
     /// A link of the caller's own, outside the pool and its cap.
     pub(crate) fn dedicated(&self) -> Result<Link, Error> {
-        let session = Uuid::new_v4();
-        let connection = self.connect(session).map_err(|error| self.unreached(error))?;
+        self.dedicated_within(self.connect_timeout())
+    }
+
+    /// The same, when it can be had in so much time.
+    pub(crate) fn dedicated_within(&self, most: Duration) -> Result<Link, Error> {
+        let (session, most) = (Uuid::new_v4(), most.min(self.connect_timeout()));
+        let connection = self.connect(session, most).map_err(|error| self.peer.unreached(error, most))?;
         Ok(Link::new(connection, session, self.options.timeout))
     }
 

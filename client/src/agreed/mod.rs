@@ -24,8 +24,10 @@ pub use session::Session;
 
 /// Links that are kept for the next command or question.
 const KEPT_LINKS: usize = 256;
-/// How long one server is waited for before the next one is asked: a little longer than it waits itself.
+/// How long one server is waited for at most before the next one is asked: a little longer than it waits itself.
 const PATIENCE: Duration = Duration::from_millis(2500);
+/// And at least.
+const LEAST_PATIENCE: Duration = Duration::from_millis(10);
 /// Between two attempts, when no server had an answer.
 const PAUSE_MS: std::ops::Range<u64> = 10..50;
 
@@ -134,8 +136,10 @@ impl Cluster {
         let (doors, n) = (self.doors(), self.space().n());
         let first = doors.last.load(Relaxed);
         let mut silence = None;
-        for server in (0..n).map(|at| (first + at) % n).cycle() {
-            match self.ask_door(server, kind, body, deadline) {
+        for (server, to_ask) in (0..n).map(|at| ((first + at) % n, n - at)).cycle() {
+            // One that is frozen leaves time for the others.
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.ask_door(server, kind, body, PATIENCE.min(left / to_ask)) {
                 Ok(answer) => {
                     doors.last.store(server, Relaxed);
                     return Ok(answer);
@@ -157,23 +161,25 @@ impl Cluster {
         server: u32,
         kind: Kind,
         body: &[u8],
-        deadline: Instant,
+        patience: Duration,
     ) -> Result<A, Failed> {
+        // A socket takes no wait of nothing.
+        let patience = patience.max(LEAST_PATIENCE);
+        let until = Instant::now() + patience;
         let pool = self.pool(server);
         let silence = |error| Failed::Silence(pool.peer().unanswered(error, false, pool.timeout()));
         // A link that stood idle may be dead without anybody's fault: then another one is opened at once.
         let (mut link, was_idle) = match self.doors().take(server) {
             Some(link) => (link, true),
-            None => (pool.dedicated().map_err(Failed::Silence)?, false),
+            None => (pool.dedicated_within(patience).map_err(Failed::Silence)?, false),
         };
-        let wait = deadline.min(Instant::now() + PATIENCE.min(pool.timeout()));
-        let answer = link.control(kind, body.to_vec(), wait);
+        let answer = link.control(kind, body.to_vec(), until);
         match answer {
             Ok(answer) => {
                 self.doors().put(server, link);
                 Ok(answer)
             }
-            Err(CallError::Lost(_)) if was_idle => self.ask_door(server, kind, body, deadline),
+            Err(CallError::Lost(_)) if was_idle => self.ask_door(server, kind, body, patience),
             Err(CallError::Refused { status, message }) => {
                 if link.is_clean() {
                     self.doors().put(server, link);

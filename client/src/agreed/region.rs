@@ -1,12 +1,12 @@
 //! Allocations.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use mcomp_wire::control::Await;
 use mcomp_wire::meta::{Allocate, Command, Fence, Region};
 use mcomp_wire::{Kind, Status, control};
 
-use super::{Failed, Session};
+use super::{Failed, PATIENCE, Session};
 use crate::{Cluster, Error};
 
 impl Session {
@@ -73,13 +73,14 @@ impl Cluster {
         let deadline = Instant::now() + self.pool(0).timeout();
         for server in region.addr / k..=(region.addr + region.capacity - 1) / k {
             loop {
-                match self.ask_door::<()>(server as u32, Kind::Await, &body, deadline) {
+                let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
+                match self.ask_door::<()>(server as u32, Kind::Await, &body, patience) {
                     Ok(()) => break,
                     Err(Failed::Silence(error @ Error::Unavailable { .. })) if Instant::now() >= deadline => {
                         return Err(error);
                     }
                     Err(Failed::Silence(Error::Unavailable { .. })) => {
-                        std::thread::sleep(std::time::Duration::from_millis(20));
+                        std::thread::sleep(Duration::from_millis(20));
                     }
                     Err(Failed::Silence(error)) => return Err(error),
                     Err(Failed::Refused(status, message)) => return Err(Error::Agreed { status, message }),

@@ -14,19 +14,19 @@ use crate::{Checksum, Error};
 
 impl Pool {
     /// Connects and shakes hands: over the Unix socket when the server is on this machine and
-    /// listens there, over TCP otherwise.
-    pub(super) fn connect(&self, session: Uuid) -> Result<Connection, ConnectError> {
+    /// listens there, over TCP otherwise. It may take so long.
+    pub(super) fn connect(&self, session: Uuid, most: Duration) -> Result<Connection, ConnectError> {
         if self.options.unix && self.is_near() {
             let endpoint = Endpoint::Unix(unix_name(&self.options.cluster, self.peer.server, &self.peer.address));
-            match self.shake_hands(&endpoint, session) {
+            match self.shake_hands(&endpoint, session, most) {
                 Err(ConnectError::Unreachable { source, .. }) if is_nobody(&source) => {}
                 done => return done,
             }
         }
-        self.shake_hands(&Endpoint::Tcp(self.peer.address.clone()), session)
+        self.shake_hands(&Endpoint::Tcp(self.peer.address.clone()), session, most)
     }
 
-    fn shake_hands(&self, endpoint: &Endpoint, session: Uuid) -> Result<Connection, ConnectError> {
+    fn shake_hands(&self, endpoint: &Endpoint, session: Uuid, most: Duration) -> Result<Connection, ConnectError> {
         let options = &*self.options;
         let hello = Hello {
             cluster: options.cluster.clone(),
@@ -38,7 +38,7 @@ impl Pool {
             features: if self.wants_checksum(endpoint) { features::CHECKSUM } else { 0 },
             auth: Vec::new(),
         };
-        let timeouts = Timeouts { connect: self.connect_timeout(), request: options.timeout };
+        let timeouts = Timeouts { connect: most, request: options.timeout };
         let trust = Trust { keyring: self.keyring.as_deref(), tls: self.tls.as_ref() };
         let opened = Connection::open(endpoint, &hello, timeouts, trust);
         match &opened {
@@ -69,7 +69,7 @@ impl Pool {
         })
     }
 
-    fn connect_timeout(&self) -> Duration {
+    pub(super) fn connect_timeout(&self) -> Duration {
         self.options.connect_timeout.min(self.options.timeout)
     }
 

@@ -28,7 +28,8 @@ impl<'p> Lease<'p> {
 
     /// Connects again under the same session, once. Whether the server still knows its answers.
     pub(crate) fn reopen(&mut self) -> Result<bool, Reopen> {
-        let connection = self.pool.connect(self.session()).map_err(|error| match error {
+        let opened = self.pool.connect(self.session(), self.pool.connect_timeout());
+        let connection = opened.map_err(|error| match error {
             ConnectError::Unreachable { ref source, .. } if is_nobody(source) => {
                 Reopen::Nobody(self.pool.unreached(error))
             }

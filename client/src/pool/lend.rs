@@ -58,7 +58,7 @@ impl Pool {
     fn open(&self, era: u32) -> Result<Lease<'_>, Error> {
         let mut lease = Lease { pool: self, era, parked: None };
         let session = Uuid::new_v4();
-        let connection = self.connect(session).map_err(|error| self.unreached(error))?;
+        let connection = self.connect(session, self.connect_timeout()).map_err(|error| self.unreached(error))?;
         self.admit(&connection, era)?;
         let link = Link::new(connection, session, self.options.timeout);
         lease.parked = Some(Box::new(Parked { era, link }));

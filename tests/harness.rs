@@ -257,8 +257,7 @@ impl Cluster {
 
     /// Freezes server `id`, and waits until all of it stands still.
     pub(crate) fn freeze_server(&self, id: u32) {
-        self.signal_server(id, Signal::STOP);
-        wait_until("every thread of the server stands still", || is_frozen(self.server_pid(id)));
+        freeze(self.server_pid(id));
     }
 
     /// The pid of server `id`.
@@ -443,6 +442,18 @@ fn wait_for_end(child: &mut Child) -> ExitStatus {
 fn signal_child(child: Option<&Child>, signal: Signal) {
     // The child has not been waited for, so its pid is still its own.
     let pid = child.and_then(|child| Pid::from_raw(child.id().cast_signed())).expect("the process runs");
+    kill_process(pid, signal).expect("a child can be signalled");
+}
+
+/// Freezes a child of this process, and waits until all of it stands still.
+pub(crate) fn freeze(child: u32) {
+    signal(child, Signal::STOP);
+    wait_until("every thread of the process stands still", || is_frozen(child));
+}
+
+/// Sends a signal to a child of this process that has not been waited for, so that its pid is still its own.
+pub(crate) fn signal(child: u32, signal: Signal) {
+    let pid = Pid::from_raw(child.cast_signed()).expect("a pid");
     kill_process(pid, signal).expect("a child can be signalled");
 }
 

@@ -86,3 +86,6 @@ mod metrics;
 
 /// The bench counts what it says it counts, and touches only what was offered.
 mod bench;
+
+/// What the servers agree on survives them, and nobody steps on anybody's memory.
+mod agree;

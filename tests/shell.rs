@@ -33,7 +33,7 @@ fn setup() -> Setup {
 /// A shell of real lines. It is killed when it is dropped, and ends with its input when this process
 /// is killed.
 #[derive(Debug)]
-struct Shell {
+pub(crate) struct Shell {
     child: Child,
     stdin: Option<ChildStdin>,
     /// Each line of stdout, with its newline.
@@ -41,11 +41,11 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(cluster: &Cluster) -> Shell {
+    pub(crate) fn start(cluster: &Cluster) -> Shell {
         Shell::start_with(cluster, &[])
     }
 
-    fn start_with(cluster: &Cluster, flags: &[&str]) -> Shell {
+    pub(crate) fn start_with(cluster: &Cluster, flags: &[&str]) -> Shell {
         let mut command = cluster.command(&[&["shell"], flags].concat());
         let log = File::create(cluster.dir.path().join("shell.log")).expect("a log");
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
@@ -55,8 +55,13 @@ impl Shell {
         Shell { child, stdin, lines }
     }
 
+    /// The pid of the process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends bytes as they are.
-    fn send(&mut self, bytes: &[u8]) {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
         let stdin = self.stdin.as_mut().expect("the input has not ended");
         stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("the shell reads on");
     }
@@ -68,7 +73,7 @@ impl Shell {
     }
 
     /// The next answer.
-    fn answer(&self) -> Value {
+    pub(crate) fn answer(&self) -> Value {
         checked(&self.line())
     }
 
@@ -79,7 +84,7 @@ impl Shell {
     }
 
     /// Asks with an id that no other request has, and returns the answer without it.
-    fn ask(&mut self, mut request: Value) -> Value {
+    pub(crate) fn ask(&mut self, mut request: Value) -> Value {
         let id = json!(fastrand::u64(..));
         request["id"] = id.clone();
         let mut answer = self.say(request.to_string());
@@ -89,21 +94,21 @@ impl Shell {
     }
 
     /// Asks what must be refused with this word, and returns the sentence.
-    fn refused(&mut self, kind: &str, request: Value) -> String {
+    pub(crate) fn refused(&mut self, kind: &str, request: Value) -> String {
         let answer = self.ask(request.clone());
         assert_eq!((&answer["outcome"], &answer["kind"]), (&json!("fail"), &json!(kind)), "{request} got {answer}");
         answer["error"].as_str().expect("checked").to_owned()
     }
 
     /// Asks what must go well.
-    fn ok(&mut self, request: Value) -> Value {
+    pub(crate) fn ok(&mut self, request: Value) -> Value {
         let answer = self.ask(request.clone());
         assert_eq!(answer["outcome"], "ok", "{request} got {answer}");
         answer
     }
 
     /// Ends the input; every answer has been taken, and it ends well.
-    fn end(mut self) {
+    pub(crate) fn end(mut self) {
         self.stdin = None;
         let left: Vec<String> = self.lines.iter().collect();
         assert!(left.is_empty(), "more answers than lines: {left:?}");

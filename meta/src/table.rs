@@ -5,7 +5,7 @@ use mcomp_wire::{BLOCK_SIZE, Status, limits};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::allocator::{NoRoom, Run};
+use crate::allocator::{NoRoom, Placement, Run};
 use crate::state::{Due, Step, invalid};
 use crate::{Effect, Refusal, State};
 
@@ -48,7 +48,7 @@ impl Allocation {
 impl State {
     pub(crate) fn allocate(&mut self, session: Uuid, wish: Allocate, step: &mut Step) -> Result<Answer, Refusal> {
         self.check_wish(&wish, step)?;
-        let run = self.allocator.allocate(wish.size, step.placement()).map_err(|why| self.no_room(why))?;
+        let run = self.find_room(&wish, step.placement()).map_err(|why| self.no_room(why))?;
         let generation = self.next_serial();
         let lease = wish.lease_ms.map(|lease_ms| self.grant(run.addr, lease_ms, wish.shared, step));
         if let Some(name) = &wish.name {
@@ -73,6 +73,20 @@ impl State {
         Ok(Answer::Region(Box::new(self.region(run.addr))))
     }
 
+    /// A run where it may be: anywhere, or on one server of those that are not to be avoided.
+    fn find_room(&mut self, wish: &Allocate, placement: Placement) -> Result<Run, NoRoom> {
+        if wish.avoid.is_empty() {
+            return self.allocator.allocate(wish.size, placement);
+        }
+        let mut servers = (0..self.space.n()).filter(|server| !wish.avoid.contains(server));
+        let found = servers.find_map(|server| self.allocator.allocate(wish.size, Placement::On(server)).ok());
+        found.ok_or(NoRoom::Full {
+            size: wish.size,
+            free: self.allocator.stats().free_bytes,
+            largest: self.allocator.largest_free_run(),
+        })
+    }
+
     fn check_wish(&self, wish: &Allocate, step: &Step) -> Result<(), Refusal> {
         if self.allocations.len() >= limits::MAX_REGIONS {
             let message = format!("there are {} allocations, and no more are allowed", limits::MAX_REGIONS);
@@ -93,6 +107,9 @@ impl State {
         }
         let notes = &wish.notes;
         let too_long = notes.iter().any(|(key, value)| key.is_empty() || key.len() + value.len() > limits::MAX_NOTE);
+        if wish.avoid.len() > limits::MAX_SERVERS as usize {
+            return Err(invalid("more servers are to be avoided than there can be"));
+        }
         if notes.len() > limits::MAX_NOTES || too_long {
             let (most, bytes) = (limits::MAX_NOTES, limits::MAX_NOTE);
             return Err(invalid(format!("at most {most} notes of at most {bytes} bytes each are kept")));

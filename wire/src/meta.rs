@@ -124,6 +124,8 @@ pub struct Allocate {
     pub shared: bool,
     /// Notes for people.
     pub notes: Vec<(String, String)>,
+    /// Servers that it must not be on, as nobody answers there.
+    pub avoid: Vec<u32>,
 }
 
 /// One allocation.

@@ -13,7 +13,7 @@ pub(crate) fn alloc(globals: &Globals, args: AllocArgs) -> anyhow::Result<Exit> 
     let session = globals.cluster()?.session()?;
     let AllocArgs { size, name, lease, shared, notes } = args;
     let lease_ms = lease.map(|lease| lease.as_millis() as u64);
-    let region = session.allocate(Allocate { size, name, lease_ms, shared, notes })?;
+    let region = session.allocate(Allocate { size, name, lease_ms, shared, notes, ..Allocate::default() })?;
     session.close()?;
     match globals.json {
         true => output::json(&ok(region_json(&region)))?,

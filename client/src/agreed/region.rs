@@ -9,20 +9,38 @@ use mcomp_wire::{Kind, Status, control};
 use super::{Failed, PATIENCE, Session};
 use crate::{Cluster, Error};
 
+/// How long a server of an allocation may take to make its memory ready, before the allocation goes elsewhere.
+const SERVER_PATIENCE: Duration = Duration::from_secs(1);
+
 impl Session {
     /// Allocates memory, which reads as zeros. It lives until it is freed, by whoever, or until its lease has run out.
     ///
-    /// A server of it that cannot be reached is [`Error::Unavailable`], and nothing is allocated then.
-    pub fn allocate(&self, wish: Allocate) -> Result<Region, Error> {
-        let (index, region) = self.region_of(Command::Allocate(wish))?;
-        if let Err(error) = self.cluster().await_memory(&region, index) {
+    /// Servers that do not answer are avoided where others have room. Otherwise it is [`Error::Unavailable`] or
+    /// [`Error::Timeout`], and nothing is allocated.
+    pub fn allocate(&self, mut wish: Allocate) -> Result<Region, Error> {
+        loop {
+            let (index, region) = match (self.region_of(Command::Allocate(wish.clone())), wish.avoid.last()) {
+                (Err(Error::Agreed { status: Status::Full, .. }), Some(last)) => {
+                    let reason = "it does not answer, and no other server has room for the allocation";
+                    return Err(self.cluster().pool(*last).peer().refused(Status::Unavailable, reason.to_owned()));
+                }
+                (told, _) => told?,
+            };
+            let Err((server, error)) = self.cluster().await_memory(&region, index) else { return Ok(region) };
             let undone = match &region.lease {
                 Some(lease) => self.release(lease.id).map(drop),
                 None => self.free(region.addr, Some(region.generation)).map(drop),
             };
-            return Err(if undone.is_ok() { error } else { self.cluster().pool(0).peer().in_part(error) });
+            if undone.is_err() {
+                return Err(self.cluster().pool(server).peer().in_part(error));
+            }
+            match error {
+                Error::Unavailable { .. } | Error::Timeout { .. } if !wish.avoid.contains(&server) => {
+                    wish.avoid.push(server);
+                }
+                error => return Err(error),
+            }
         }
-        Ok(region)
     }
 
     /// Gives the allocation at `addr` back; only that of `generation`, if one is named. Returns how many bytes were
@@ -37,7 +55,7 @@ impl Session {
     pub fn resize(&self, addr: u64, size: u64, generation: Option<u64>) -> Result<Region, Error> {
         match self.region_of(Command::Resize { addr, size, generation }) {
             Ok((index, region)) => {
-                self.cluster().await_memory(&region, index)?;
+                self.cluster().await_memory(&region, index).map_err(|(_, error)| error)?;
                 Ok(region)
             }
             Err(Error::Agreed { status: Status::Full, .. }) => self.relocate(addr, size),
@@ -66,27 +84,29 @@ impl Cluster {
         self.with_fence(Some(fence))
     }
 
-    /// Waits until every server of a region has made its memory what the entry at `index` says.
-    fn await_memory(&self, region: &Region, index: u64) -> Result<(), Error> {
-        let body = control::encode(&Await { index });
+    /// Waits until every server of a region has made its memory what the entry at `index` says; or says which one does
+    /// not answer.
+    fn await_memory(&self, region: &Region, index: u64) -> Result<(), (u32, Error)> {
         let k = self.space().k();
-        let deadline = Instant::now() + self.pool(0).timeout();
-        for server in region.addr / k..=(region.addr + region.capacity - 1) / k {
-            loop {
-                let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
-                match self.ask_door::<()>(server as u32, Kind::Await, &body, patience) {
-                    Ok(()) => break,
-                    Err(Failed::Silence(error @ Error::Unavailable { .. })) if Instant::now() >= deadline => {
-                        return Err(error);
-                    }
-                    Err(Failed::Silence(Error::Unavailable { .. })) => {
-                        std::thread::sleep(Duration::from_millis(20));
-                    }
-                    Err(Failed::Silence(error)) => return Err(error),
-                    Err(Failed::Refused(status, message)) => return Err(Error::Agreed { status, message }),
+        let (first, last) = (region.addr / k, (region.addr + region.capacity - 1) / k);
+        (first..=last)
+            .map(|server| server as u32)
+            .try_for_each(|server| self.await_server(server, index).map_err(|error| (server, error)))
+    }
+
+    fn await_server(&self, server: u32, index: u64) -> Result<(), Error> {
+        let body = control::encode(&Await { index });
+        let deadline = Instant::now() + self.pool(server).timeout().min(SERVER_PATIENCE);
+        loop {
+            let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
+            match self.ask_door::<()>(server, Kind::Await, &body, patience) {
+                Ok(()) => return Ok(()),
+                Err(Failed::Silence(Error::Unavailable { .. })) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
                 }
+                Err(Failed::Silence(error)) => return Err(error),
+                Err(Failed::Refused(status, message)) => return Err(Error::Agreed { status, message }),
             }
         }
-        Ok(())
     }
 }

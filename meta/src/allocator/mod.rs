@@ -180,15 +180,24 @@ impl Allocator {
     /// Where `count` free pages start.
     fn find_pages(&self, count: u64, placement: Placement) -> Option<u64> {
         let of_server = self.preferred(placement).and_then(|within| self.pages.first_run_in(count, &within));
+        if let Placement::On(_) = placement {
+            return of_server;
+        }
         let buddy = || count.is_power_of_two().then(|| self.pages.best_buddy(count)).flatten();
         let anywhere = || self.pages.first_run(count);
         of_server.or_else(buddy).or_else(anywhere)
     }
 
-    /// The pages where to look first, if there is a choice.
+    /// The pages where to look first, if there is a choice, or only.
     fn preferred(&self, placement: Placement) -> Option<Range<u64>> {
-        let choice = placement == Placement::Spread && self.servers.count() > 1;
-        choice.then(|| self.servers.pages_of(self.servers.freest()))
+        match placement {
+            Placement::Spread if self.servers.count() > 1 => Some(self.servers.pages_of(self.servers.freest())),
+            Placement::Spread | Placement::Pack => None,
+            Placement::On(server) => {
+                let server = server as usize;
+                (server < self.servers.count()).then(|| self.servers.pages_of(server))
+            }
+        }
     }
 
     fn take_pages(&mut self, pages: Range<u64>) {

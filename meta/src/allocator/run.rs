@@ -29,6 +29,8 @@ pub enum Placement {
     Pack,
     /// The server with most free bytes, at the lowest address there; as [`Placement::Pack`] where it does not fit.
     Spread,
+    /// This server alone, at the lowest address there.
+    On(u32),
 }
 
 /// Why there is no run.

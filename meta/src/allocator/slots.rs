@@ -16,6 +16,9 @@ impl Allocator {
         let of_server = self.preferred(placement).and_then(|within| {
             self.pages.first_slab_in(class, &within).or_else(|| self.pages.first_run_in(1, &within))
         });
+        if let Placement::On(_) = placement {
+            return of_server;
+        }
         of_server.or_else(|| self.pages.first_slab(class)).or_else(|| self.pages.best_buddy(1))
     }
 

@@ -58,6 +58,22 @@ fn every_wrong_size_has_its_answer() {
 }
 
 #[test]
+fn servers_are_avoided() {
+    let mut bench = Bench::new();
+    let mut asker = bench.open(10_000);
+    let avoiding = |size, avoid: &[u32]| Allocate { avoid: avoid.to_vec(), ..bytes(size) };
+    for size in [1, 5000] {
+        for server in 0..3u32 {
+            let avoid: Vec<u32> = (0..3).filter(|other| *other != server).collect();
+            let region = asker.allocate(&mut bench, avoiding(size, &avoid)).unwrap();
+            assert_eq!(region.addr / K_BYTES, u64::from(server));
+        }
+    }
+    assert_eq!(asker.allocate(&mut bench, avoiding(1, &[0, 1, 2])), Err(Status::Full));
+    assert_eq!(asker.allocate(&mut bench, avoiding(1, &[0; 300])), Err(Status::Invalid));
+}
+
+#[test]
 fn a_lease_runs_out_by_itself_and_its_memory_rests() {
     let mut bench = Bench { quarantine_ms: 200, ..Bench::new() };
     let mut asker = bench.open(10_000);
@@ -181,7 +197,7 @@ fn growth_is_zeroed_and_so_is_what_was_cut_off() {
     // The second page goes back, and the rest of the first is zero before anybody can grow into it again.
     asker.ask(&mut bench, resize(1)).unwrap();
     let cut = Effect::Zero { addr: region.addr + 1, len: 4095 };
-    assert_eq!(bench.last.effects, [cut.clone()]);
+    assert_eq!(bench.last.effects, std::slice::from_ref(&cut));
     assert_eq!(bench.state.zeroed_since(grown_at), [cut]);
     asker.ask(&mut bench, resize(100)).unwrap();
     assert!(bench.last.effects.is_empty(), "it is zero already");

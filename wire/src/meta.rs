@@ -8,6 +8,9 @@ use uuid::Uuid;
 
 use crate::{Malformed, limits};
 
+#[cfg(test)]
+mod golden;
+
 /// A command, from whom, and which of theirs it is: the same number again gets the first answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {

@@ -93,7 +93,8 @@ impl Hands {
                 _ => {}
             }
         }
-        if order.log_id != 0 {
+        // After a start the log is told again, from its last image or its beginning on: the memory was further.
+        if order.log_id != 0 && order.index > done {
             self.segment.set_agreed_index(order.log_id, order.index);
         }
         self.guards.publish(order.index);
@@ -111,5 +112,46 @@ impl Hands {
             }
             from += step;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcomp_meta::{Entry, Stamp};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::fixture::{K_BYTES, Scratch};
+
+    /// Obeys orders one after the other, as a server that has just started does.
+    fn obey(scratch: &Scratch, orders: Vec<Order>) {
+        let space = Space::new(K_BYTES, 1).unwrap();
+        let connections = Connections::new(4, None, 0);
+        let (hands, _) = Hands::new(0, space, Arc::clone(&scratch.segment), connections, Arc::default());
+        orders.into_iter().for_each(|order| hands.obey(order));
+    }
+
+    fn byte(scratch: &Scratch) -> u8 {
+        let mut byte = [0];
+        scratch.segment.read_into(scratch.segment.span(0, 1).unwrap(), &mut byte).unwrap();
+        byte[0]
+    }
+
+    #[test]
+    fn memory_is_zeroed_once_also_when_the_log_is_told_again() {
+        let scratch = Scratch::new();
+        let mut state = State::new(Space::new(K_BYTES, 1).unwrap());
+        let stamp = Stamp { random: Uuid::from_u128(7), ..Stamp::default() };
+        state.apply(1, Entry { stamp, ask: None });
+        let early = Order::whole(&state);
+        state.skip(5);
+        let zero = || vec![(5, Effect::Zero { addr: 0, len: 1 })];
+        scratch.segment.fill(scratch.segment.span(0, 1).unwrap(), 9).unwrap();
+        obey(&scratch, vec![Order::of(&state, zero())]);
+        assert_eq!(byte(&scratch), 0);
+        scratch.segment.fill(scratch.segment.span(0, 1).unwrap(), 9).unwrap();
+        obey(&scratch, vec![early, Order::of(&state, zero())]);
+        assert_eq!(byte(&scratch), 9, "what the owner wrote is there after a restart");
+        assert_eq!(scratch.segment.agreed_index(state.log_id()), 5);
     }
 }

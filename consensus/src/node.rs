@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use mcomp_meta::mutant::{self, Mutant};
 use mcomp_meta::{Corrupt, Effect, Entry, Refusal, Stamp, State, Ticket};
 use mcomp_wire::meta::{Ask, ConsensusReport, Found, Query, Told};
 use mcomp_wire::{Space, control};
@@ -137,7 +138,7 @@ impl Node {
             max_committed_size_per_ready: 8 << 20,
             ..raft::Config::default()
         };
-        let joined = recovered.joined || settings.space.n() == 1;
+        let joined = recovered.joined || settings.space.n() == 1 || mutant::active() == Mutant::AmnesiacVoter;
         let to_persist = Persist { joined: joined && !recovered.joined, ..Persist::default() };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let raw = RawNode::new(&config, Log::new(recovered, voters), &logger)
@@ -244,6 +245,10 @@ impl Node {
     /// Asks whether the state is up to date; `read` comes back in [`Advanced::readable`] when it is. May be forgotten
     /// when nobody leads: who asks asks again.
     pub fn read(&mut self, read: u64) {
+        if mutant::active() == Mutant::StaleRead {
+            self.reads.push_back((0, read));
+            return;
+        }
         self.raw.read_index(read.to_le_bytes().to_vec());
     }
 
@@ -402,7 +407,7 @@ impl Node {
     }
 
     fn after_batch(&mut self, advanced: &mut Advanced) {
-        if self.raw.raft.state != StateRole::Leader {
+        if self.raw.raft.state != StateRole::Leader && mutant::active() != Mutant::EndlessClock {
             self.clock.stop_to_lead();
             self.proposed_due = None;
         }

@@ -16,6 +16,7 @@ mod image;
 mod invariants;
 mod leases;
 mod locks;
+pub mod mutant;
 mod query;
 mod sessions;
 mod state;

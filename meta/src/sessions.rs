@@ -11,6 +11,7 @@ use mcomp_wire::{Status, limits};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::mutant::{self, Mutant};
 use crate::state::{Due, Step, invalid};
 use crate::{Refusal, State, Ticket};
 
@@ -98,6 +99,7 @@ impl State {
     pub(crate) fn remember(&mut self, ticket: Ticket, told: Option<Result<Told, Refusal>>) {
         if let Some(session) = self.sessions.get_mut(&ticket.who)
             && ticket.number > session.settled
+            && mutant::active() != Mutant::NoMemory
         {
             session.answers.insert(ticket.number, told);
         }

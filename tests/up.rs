@@ -199,6 +199,10 @@ fn ctrl_c_and_sigterm_end_everything_but_the_memory_until_a_purge() {
         assert!(segment["bytes"].as_u64().expect("a size") > 0, "{purged}");
     }
     assert_eq!((removed.len(), segments_of(&cluster)), (2, 0), "{purged}");
+    let metadata: Vec<_> = purged["metadata"].as_array().expect("a list").iter().map(|log| &log["path"]).collect();
+    let config = cluster.config();
+    assert_eq!(metadata, [0, 1].map(|id| json!(config.metadata_file(id))).iter().collect::<Vec<_>>(), "{purged}");
+    assert!((0..2).all(|id| !config.metadata_file(id).exists()));
     let again = cluster.exits(0, &["purge"]);
     let said = String::from_utf8_lossy(&again.stderr);
     assert!(again.stdout.is_empty() && said.contains("no segment"), "{again:?}");

@@ -175,7 +175,7 @@ pub(crate) enum Command {
     Shell,
     /// Print the completion script of a shell
     Completion(CompletionArgs),
-    /// Remove this cluster's memory segments from this machine
+    /// Remove this cluster's memory segments and metadata from this machine
     #[command(after_help = PURGE_EXAMPLES)]
     Purge,
 }
@@ -217,8 +217,9 @@ Examples:
 The ops: read write fill copy checksum cas add swap status snapshot alloc free realloc renew release lock unlock";
 
 const PURGE_EXAMPLES: &str = "\
-The memory of the cluster on this machine is lost; only a snapshot brings it back. A segment that a \
-live server holds is left alone: stop the server first.
+The memory of the cluster on this machine is lost; only a snapshot brings it back. With it go the files of \
+[metadata] dir, the server's part of the log of allocations, leases and locks: it gets a new one from the others, if \
+most of them still have theirs. The segment and the file of a server that runs are left alone: stop the server first.
 
 Examples:
   mcomp purge

@@ -6,6 +6,9 @@
 /// Room for segments, and segments that are in the way.
 mod memory;
 
+/// The folder of the metadata's log.
+mod metadata;
+
 /// Addresses, limits and logs.
 mod processes;
 
@@ -151,6 +154,7 @@ fn the_names_in_json_are_a_contract() {
         "unix_socket",
         "reach",
         "clock",
+        "metadata",
         "snapshot_dir",
     ];
     assert_eq!(checks, golden);

@@ -17,6 +17,7 @@ mod cluster;
 mod finding;
 mod folder;
 mod limits;
+mod metadata;
 mod oplog;
 mod reach;
 mod removal;
@@ -51,6 +52,7 @@ const CHECKS: [fn(&Scene) -> Vec<Finding>; 13] = [
     certificates::check,
     reach::check,
     clock::check,
+    metadata::check,
     folder::check,
     oplog::check,
 ];
@@ -103,7 +105,9 @@ mod tests {
         let servers = findings.iter().find(|finding| finding.check == "servers").unwrap();
         assert_eq!(servers.level, Level::Warn);
         assert!(servers.what.contains("127.0.0.1:1, 127.0.0.2:1"), "{}", servers.what);
-        for check in ["remove_ipc", "open_files", "file_size", "address_space", "threads", "address", "snapshot_dir"] {
+        for check in
+            ["remove_ipc", "open_files", "file_size", "address_space", "threads", "address", "metadata", "snapshot_dir"]
+        {
             assert_eq!(levels(&findings, check), [Level::Skipped], "{check}");
         }
         assert_eq!(levels(&findings, "reach"), [Level::Warn; 4], "two servers and two snapshot processes are silent");

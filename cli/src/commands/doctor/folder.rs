@@ -18,7 +18,7 @@ const SNAPSHOT_DIR: &str = "snapshot_dir";
 const SNAPSHOTS: &str = "snapshots";
 
 /// Bits of a mode that let other users change what is in a folder.
-const OTHERS_WRITE: u32 = 0o002;
+pub(super) const OTHERS_WRITE: u32 = 0o002;
 
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
     let (dir, master) = (&scene.config.snapshot().dir, scene.config.snapshot().master);
@@ -74,7 +74,7 @@ fn is_of(entry: &Entry, cluster: &str) -> bool {
 }
 
 /// Whether this user may make, rename and remove files in a folder.
-fn may_write(folder: &Path) -> rustix::io::Result<()> {
+pub(super) fn may_write(folder: &Path) -> rustix::io::Result<()> {
     if !folder.is_dir() {
         return Err(rustix::io::Errno::NOTDIR);
     }
@@ -82,12 +82,12 @@ fn may_write(folder: &Path) -> rustix::io::Result<()> {
 }
 
 /// The command that makes a folder for this user.
-fn make(dir: &Path) -> String {
+pub(super) fn make(dir: &Path) -> String {
     let (dir, user) = (quoted(dir), geteuid().as_raw());
     as_root(format_args!("install -d -m 700 -o {user} {dir}"))
 }
 
-fn unblock(dir: &Path, error: rustix::io::Errno) -> String {
+pub(super) fn unblock(dir: &Path, error: rustix::io::Errno) -> String {
     match error {
         rustix::io::Errno::NOTDIR => format!("mv {0} {0}.old", quoted(dir)),
         rustix::io::Errno::ROFS => as_root(format_args!("mount -o remount,rw \"$(stat -c %m {})\"", quoted(dir))),

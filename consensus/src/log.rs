@@ -16,7 +16,6 @@ pub(crate) struct Log {
     /// The last entry that is no longer there, and its term.
     forgotten: (u64, u64),
     entries: VecDeque<Entry>,
-    entry_bytes: usize,
     image: Option<Image>,
 }
 
@@ -24,7 +23,7 @@ impl Log {
     pub(crate) fn new(recovered: Recovered, voters: Vec<u64>) -> Log {
         let Recovered { image, entries, hard_state, .. } = recovered;
         let at_image = image.as_ref().map_or((0, 0), |image| (image.index, image.term));
-        let mut log = Log { voters, hard_state, forgotten: at_image, entries: VecDeque::new(), entry_bytes: 0, image };
+        let mut log = Log { voters, hard_state, forgotten: at_image, entries: VecDeque::new(), image };
         // Entries that the image covers may be there still; they are kept for servers that lag behind.
         let covered: Vec<_> = entries.into_iter().map(into_entry).collect();
         log.append(covered.into_iter().filter(|entry| entry.index > at_image.0).collect());
@@ -36,10 +35,8 @@ impl Log {
         let Some(first) = new.first().map(|entry| entry.index) else { return };
         assert!(first > self.forgotten.0 && first <= self.last() + 1, "entry {first} after {}", self.last());
         while self.entries.back().is_some_and(|entry| entry.index >= first) {
-            let gone = self.entries.pop_back().expect("there is a last");
-            self.entry_bytes -= gone.data.len();
+            self.entries.pop_back();
         }
-        self.entry_bytes += new.iter().map(|entry| entry.data.len()).sum::<usize>();
         self.entries.extend(new);
     }
 
@@ -52,7 +49,6 @@ impl Log {
         self.forgotten = (image.index, image.term);
         self.hard_state.commit = self.hard_state.commit.max(image.index);
         self.entries.clear();
-        self.entry_bytes = 0;
         self.image = Some(image);
     }
 
@@ -61,16 +57,15 @@ impl Log {
         let up_to = image.index.saturating_sub(keep).max(self.forgotten.0);
         while self.entries.front().is_some_and(|entry| entry.index <= up_to) {
             let gone = self.entries.pop_front().expect("there is a first");
-            self.entry_bytes -= gone.data.len();
             self.forgotten = (gone.index, gone.term);
         }
         self.image = Some(image);
         up_to
     }
 
-    /// Bytes of the entries that are kept, and of the image.
-    pub(crate) fn bytes(&self) -> (usize, usize) {
-        (self.entry_bytes, self.image.as_ref().map_or(0, |image| image.data.len()))
+    /// Bytes of the image.
+    pub(crate) fn image_bytes(&self) -> usize {
+        self.image.as_ref().map_or(0, |image| image.data.len())
     }
 
     pub(crate) fn voters(&self) -> &[u64] {

@@ -112,6 +112,8 @@ pub struct Node {
     image_ticks: BTreeMap<u64, u64>,
     /// The due that was proposed last, and when by the local clock.
     proposed_due: Option<(u64, u64)>,
+    /// Bytes of the entries that were applied since the last image.
+    applied_bytes: usize,
 }
 
 impl std::fmt::Debug for Node {
@@ -159,6 +161,7 @@ impl Node {
             reads: VecDeque::new(),
             image_ticks: BTreeMap::new(),
             proposed_due: None,
+            applied_bytes: 0,
         };
         if settings.space.n() == 1 {
             // Nobody is waited for.
@@ -364,6 +367,7 @@ impl Node {
             let image = image_of(raft.snapshot().clone());
             self.state = State::from_image(&image.data, self.settings.space)?;
             self.raw.mut_store().take_image(image);
+            self.applied_bytes = 0;
             advanced.is_new_state = true;
         }
         self.raw.mut_store().append(raft.take_entries());
@@ -388,6 +392,7 @@ impl Node {
     fn apply(&mut self, entries: Vec<eraftpb::Entry>, advanced: &mut Advanced) -> Result<(), Corrupt> {
         for entry in entries {
             let (index, term) = (entry.index, entry.term);
+            self.applied_bytes += entry.data.len();
             if entry.data.is_empty() {
                 self.state.skip(index);
             } else {
@@ -427,11 +432,11 @@ impl Node {
         self.draw_election_timeout();
     }
 
-    /// When the log is long, an image takes the place of its beginning.
+    /// When the log is long, an image takes the place of its beginning. What is kept behind the image, or is not
+    /// committed yet, does not count: another image would not make it shorter.
     fn compact(&mut self) {
-        let (entry_bytes, image_bytes) = self.raw.store().bytes();
         let Compaction { log_bytes, kept_entries } = self.settings.compaction;
-        if entry_bytes < log_bytes.max(2 * image_bytes) {
+        if self.applied_bytes < log_bytes.max(2 * self.raw.store().image_bytes()) {
             return;
         }
         let index = self.state.index();
@@ -439,6 +444,7 @@ impl Node {
         let voters = self.raw.store().voters().to_vec();
         let image = Image { index, term, voters, data: self.state.image() };
         let up_to = self.raw.mut_store().compact(image.clone(), kept_entries);
+        self.applied_bytes = 0;
         self.to_persist.image = Some(image);
         self.to_persist.forget_up_to = Some(up_to);
         self.to_persist.must_sync = true;

@@ -55,6 +55,18 @@ fn one_server_alone_answers_without_waiting_for_time() {
 }
 
 #[test]
+fn a_log_that_an_image_does_not_make_shorter_is_left_alone() {
+    let compaction = Compaction { log_bytes: 100, kept_entries: 1000 };
+    let mut node = node(Settings { compaction, ..settings(0, 1) }, Recovered::default());
+    work(&mut node, &mut Recovered::default());
+    for number in 1..=100 {
+        node.submit(Ask { session: Uuid::nil(), number, settled: 0, command: Command::Collect });
+    }
+    let mut is_busy = |_: &u32| node.ready().map(|_| node.advance().unwrap()).is_some();
+    assert!((0..1000).take_while(&mut is_busy).count() < 1000, "it does not come to rest");
+}
+
+#[test]
 fn a_restart_comes_to_the_same_state() {
     let (mut first, mut disk) = (node(settings(0, 1), Recovered::default()), Recovered::default());
     work(&mut first, &mut disk);

@@ -94,7 +94,6 @@ pub struct Node {
     state: State,
     clock: Clock,
     random: Random,
-    election_timeout: usize,
     /// The engine's batch between [`Node::ready`] and [`Node::advance`].
     current: Option<raft::Ready>,
     outbox: Vec<(u32, PeerMessage)>,
@@ -151,7 +150,6 @@ impl Node {
             state,
             clock: Clock::default(),
             random,
-            election_timeout: 0,
             current: None,
             outbox: Vec::new(),
             to_persist,
@@ -475,12 +473,12 @@ impl Node {
         }
     }
 
-    /// The engine draws its timeout from the system's randomness; the same history is to take the same course.
+    /// The engine draws its timeout from the system's randomness when it begins to count; the same history is to take the
+    /// same course. Whether it has drawn cannot be told from what it drew, which may be the same again.
     fn draw_election_timeout(&mut self) {
-        if self.raw.raft.randomized_election_timeout() != self.election_timeout {
+        if self.raw.raft.election_elapsed == 0 {
             let drawn = ELECTION_TICKS + ((self.random)() % ELECTION_TICKS as u128) as usize;
             self.raw.raft.set_randomized_election_timeout(drawn);
-            self.election_timeout = drawn;
         }
     }
 }

@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("cli", &["wire", "config", "shm", "net", "server", "client", "snapshot"]),
     ("sim", &["wire", "meta", "consensus"]),
     ("bench", &["wire", "config", "shm", "net", "client"]),
-    ("fuzz", &["wire", "config", "shm", "net", "snapshot"]),
+    ("fuzz", &["wire", "config", "meta", "consensus", "shm", "net", "snapshot"]),
 ];
 
 #[test]

@@ -84,7 +84,7 @@ messages! {
 const ID: Uuid = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
 
 /// The message of a body, if it is one.
-fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) -> Option<T> {
+pub(crate) fn check<T: Serialize + DeserializeOwned + PartialEq + Debug>(body: &[u8]) -> Option<T> {
     let message: T = decode(body).ok()?;
     let again = encode(&message);
     assert!(again.len() <= body.len(), "{} bytes became {}: {message:?}", body.len(), again.len());

@@ -21,6 +21,7 @@
 // with it those of the parser of the shell, which need the rest of the command.
 #![cfg(not(test))]
 
+pub mod agreed;
 pub mod bodies;
 pub mod connection;
 pub mod control;
@@ -65,6 +66,11 @@ targets! {
     control::hello, hello_seeds;
     control::welcome, welcome_seeds;
     control::message, message_seeds;
+    agreed::agreed_word, agreed_word_seeds;
+    agreed::fence, fence_seeds;
+    agreed::peer_message, peer_message_seeds;
+    agreed::agreed_entries, agreed_entries_seeds;
+    agreed::agreed_image, agreed_image_seeds;
     connection::connection, connection_seeds;
     texts::config, config_seeds;
     texts::quantity, quantity_seeds;

@@ -23,8 +23,8 @@ macro_rules! exercises {
 }
 
 exercises! {
-    header inbox request batch_answer atomic_answer chunk hello welcome message connection config quantity endpoint
-    snapshot_name secret snapshot_file snapshot_chain segment shell_line
+    header inbox request batch_answer atomic_answer chunk hello welcome message agreed_word fence peer_message
+    agreed_entries agreed_image connection config quantity endpoint snapshot_name secret snapshot_file snapshot_chain segment shell_line
 }
 
 fn exercise(name: &str) {

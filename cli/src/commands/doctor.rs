@@ -40,7 +40,7 @@ use report::Report;
 use scene::Scene;
 
 /// All checks, in the order in which a person would mend what they find.
-const CHECKS: [fn(&Scene) -> Vec<Finding>; 13] = [
+const CHECKS: [fn(&Scene) -> Vec<Finding>; 14] = [
     cluster::check,
     secret::check,
     room::check,

@@ -61,11 +61,15 @@ fn golden_commands() {
     same(&Command::Close, &[&[2]]);
     same(
         &Command::Allocate(Allocate { size: 300, ..Allocate::default() }),
-        &[&[3], &[0xac, 2], &[0], &[0], &[0], &[0]],
+        &[&[3], &[0xac, 2], &[0], &[0], &[0], &[0], &[0]],
     );
     let notes = vec![("k".into(), "v".into())];
-    let full = Allocate { size: 1, name: Some("ab".into()), lease_ms: Some(500), shared: true, notes };
-    same(&Command::Allocate(full), &[&[3], &[1], &[1, 2, b'a', b'b'], &[1, 0xf4, 3], &[1], &[1, 1, b'k', 1, b'v']]);
+    let (name, avoid) = (Some("ab".into()), vec![1, 300]);
+    let full = Allocate { size: 1, name, lease_ms: Some(500), shared: true, notes, avoid };
+    same(
+        &Command::Allocate(full),
+        &[&[3], &[1], &[1, 2, b'a', b'b'], &[1, 0xf4, 3], &[1], &[1, 1, b'k', 1, b'v'], &[2, 1, 0xac, 2]],
+    );
     same(&Command::Free { addr: 4096, generation: None }, &[&[4], &[0x80, 0x20], &[0]]);
     same(&Command::Free { addr: 16, generation: Some(9) }, &[&[4], &[16], &[1, 9]]);
     same(&Command::Resize { addr: 16, size: 200, generation: Some(9) }, &[&[5], &[16], &[0xc8, 1], &[1, 9]]);
@@ -85,7 +89,7 @@ fn golden_commands() {
 fn golden_example() {
     let command = Command::Allocate(Allocate { size: 300, ..Allocate::default() });
     let ask = Ask { session: ID, number: 1, settled: 0, command };
-    same(&ask, &[ID_BYTES, &[1, 0, 3, 0xac, 2, 0, 0, 0, 0]]);
+    same(&ask, &[ID_BYTES, &[1, 0, 3, 0xac, 2, 0, 0, 0, 0, 0]]);
     let (name, lease, notes) = (None, None, Vec::new());
     let (size, capacity, owner) = (300, 304, Owner::Session(ID));
     let region = Region { addr: 0, size, capacity, generation: 1, name, owner, lease, notes, created_ms: 100 };

@@ -75,6 +75,9 @@ mod contract;
 /// Every op of the shell and every way to get it wrong, and the shell goes on.
 mod shell;
 
+/// A person at a terminal and a script in a pipe: every command of the REPL, and every way to leave it.
+mod repl;
+
 /// All processes of a cluster as one command: they start together, end together, and leave nothing.
 mod up;
 

@@ -6,14 +6,16 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use mcomp_client::Cluster;
 use mcomp_client::meta::Fence;
+use mcomp_client::{Cluster, Error};
 use mcomp_config::{Config, ConfigError, Search, format_duration};
 
 use crate::flags::{GlobalFlags, LogFormat};
+use crate::kept::{Kept, Member};
 
 /// The global flags, ready to run.
 #[derive(Clone, Debug)]
@@ -36,12 +38,14 @@ pub(crate) struct Globals {
     pub(crate) verbose: u8,
     /// How log events look.
     pub(crate) log_format: LogFormat,
+    /// The cluster and the session of the REPL that the command is a line of.
+    pub(crate) kept: Option<Arc<Kept>>,
 }
 
 impl From<GlobalFlags> for Globals {
     fn from(flags: GlobalFlags) -> Globals {
         let GlobalFlags { config, data, json, timeout, remote, fence, quiet, verbose, log_format } = flags;
-        Globals { config_path: config, data, json, timeout, remote, fence, quiet, verbose, log_format }
+        Globals { config_path: config, data, json, timeout, remote, fence, quiet, verbose, log_format, kept: None }
     }
 }
 
@@ -68,13 +72,43 @@ impl Globals {
         Ok(self.config()?)
     }
 
+    /// The flags of a line of a REPL, laid over those of the REPL itself. A line that means another cluster, or the
+    /// same in another way, uses nothing that the REPL keeps.
+    pub(crate) fn with_line(&self, line: GlobalFlags) -> Globals {
+        let own = line.config.is_some() || line.data.is_some() || line.timeout.is_some() || line.fence.is_some();
+        let keeps = !own && (self.remote || !line.remote);
+        Globals {
+            config_path: line.config.or_else(|| self.config_path.clone()),
+            data: line.data.or_else(|| self.data.clone()),
+            json: line.json || self.json,
+            timeout: line.timeout.or(self.timeout),
+            remote: line.remote || self.remote,
+            fence: line.fence.or(self.fence),
+            quiet: line.quiet || self.quiet,
+            verbose: self.verbose,
+            log_format: self.log_format,
+            kept: self.kept.clone().filter(|_| keeps),
+        }
+    }
+
     /// The cluster of the configuration. Nothing is connected before it is needed.
     pub(crate) fn cluster(&self) -> anyhow::Result<Cluster> {
+        if let Some(kept) = &self.kept {
+            return Ok(kept.cluster().clone());
+        }
         let cluster = Cluster::connect(&self.config()?)?;
         Ok(match self.fence {
             Some(fence) => cluster.fenced(fence),
             None => cluster,
         })
+    }
+
+    /// A session for one command, which closes it when it is done.
+    pub(crate) fn session(&self, cluster: &Cluster) -> Result<Member, Error> {
+        match &self.kept {
+            Some(kept) => kept.session().map(Member::Kept),
+            None => cluster.session().map(Member::Own),
+        }
     }
 
     /// The flags that make a child process of this program see the same configuration and log the

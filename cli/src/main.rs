@@ -14,7 +14,9 @@ mod exit;
 mod flags;
 mod globals;
 mod hint;
+mod kept;
 mod output;
+mod repl;
 mod shell;
 mod up;
 
@@ -57,7 +59,7 @@ fn survive_file_size_limit() {
 fn parse_and_run() -> Exit {
     let Cli { global, command } = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return report_usage(&error),
+        Err(error) => return report_usage(&error, was_json_asked_for(env::args_os().skip(1))),
     };
     let globals = Globals::from(global);
     output::logging::start(&globals);
@@ -111,6 +113,7 @@ fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Doctor => commands::doctor::run(globals),
         Command::Config(args) => commands::config::run(globals, &args),
         Command::Secret(args) => commands::secret::run(globals, &args),
+        Command::Repl => repl::run(globals),
         Command::Shell => shell::run(globals),
         Command::Completion(args) => commands::completion::run(&args),
         Command::Purge => commands::purge::run(globals),
@@ -131,7 +134,7 @@ fn report_json(json: bool, outcome: &str, kind: &str, sentence: &str) {
 }
 
 /// What clap has to say: help and version, which were asked for, or that the command line is wrong.
-fn report_usage(error: &clap::Error) -> Exit {
+fn report_usage(error: &clap::Error, json: bool) -> Exit {
     let text = error.render().to_string();
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => return ended(false, print(&text)),
@@ -139,7 +142,7 @@ fn report_usage(error: &clap::Error) -> Exit {
         _ => say(text.trim_start_matches("error: ").trim_end()),
     }
     let first_line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
-    report_json(was_json_asked_for(env::args_os().skip(1)), "fail", "usage", first_line);
+    report_json(json, "fail", "usage", first_line);
     Exit::USAGE
 }
 

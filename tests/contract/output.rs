@@ -12,7 +12,7 @@ use crate::harness::{MCOMP, Setup, mcomp, under};
 
 /// The subcommands that the contract promises.
 const PROMISED: &str = "up demo server snapshotter read write fill copy compare cas add swap snapshot restore status \
-                        config doctor shell completion purge";
+                        config doctor repl shell completion purge";
 
 fn help_of(path: &[&str]) -> String {
     let output = mcomp(&[path, &["--help"]].concat()).output().expect("mcomp runs");

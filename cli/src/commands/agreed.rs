@@ -10,7 +10,7 @@ use crate::globals::Globals;
 use crate::output::{self, table};
 
 pub(crate) fn alloc(globals: &Globals, args: AllocArgs) -> anyhow::Result<Exit> {
-    let session = globals.cluster()?.session()?;
+    let session = globals.session(&globals.cluster()?)?;
     let AllocArgs { size, name, lease, shared, notes } = args;
     let lease_ms = lease.map(|lease| lease.as_millis() as u64);
     let region = session.allocate(Allocate { size, name, lease_ms, shared, notes, ..Allocate::default() })?;
@@ -28,7 +28,7 @@ pub(crate) fn alloc(globals: &Globals, args: AllocArgs) -> anyhow::Result<Exit> 
 pub(crate) fn free(globals: &Globals, args: &FreeArgs) -> anyhow::Result<Exit> {
     let cluster = globals.cluster()?;
     let addr = args.place.first(&cluster)?;
-    let session = cluster.session()?;
+    let session = globals.session(&cluster)?;
     let size = session.free(addr, args.generation)?;
     session.close()?;
     if globals.json {
@@ -42,7 +42,7 @@ pub(crate) fn free(globals: &Globals, args: &FreeArgs) -> anyhow::Result<Exit> {
 pub(crate) fn realloc(globals: &Globals, args: &ReallocArgs) -> anyhow::Result<Exit> {
     let cluster = globals.cluster()?;
     let addr = args.place.first(&cluster)?;
-    let session = cluster.session()?;
+    let session = globals.session(&cluster)?;
     let region = session.resize(addr, args.size, None)?;
     session.close()?;
     match globals.json {
@@ -190,7 +190,7 @@ pub(crate) fn gc(globals: &Globals, args: &GcArgs) -> anyhow::Result<Exit> {
         print_regions(globals, &left)?;
         return Ok(Exit::DONE);
     }
-    let session = cluster.session()?;
+    let session = globals.session(&cluster)?;
     let (regions, bytes) = session.collect()?;
     session.close()?;
     match globals.json {

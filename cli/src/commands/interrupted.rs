@@ -21,10 +21,15 @@ impl Guard {
         let failed = |error: io::Error| Failure::io("listen for signals", &error);
         let mut signals = Signals::new([SIGINT, SIGTERM]).map_err(failed)?;
         let handle = signals.handle();
-        let json = globals.json;
+        let (json, kept) = (globals.json, globals.kept.clone());
         let speak = move || {
             if signals.forever().next().is_some() {
                 last_words(json, &sentence());
+                // A REPL ends too. Its allocations are not those of a program that died.
+                if let Some(kept) = kept {
+                    kept.leave_soon();
+                }
+                std::process::exit(i32::from(Exit::UNKNOWN.code()));
             }
         };
         std::thread::Builder::new().name("signals".into()).spawn(speak).map_err(failed)?;
@@ -44,5 +49,4 @@ fn last_words(json: bool, sentence: &str) {
     if json {
         let _ = output::json(&json!({ "outcome": "unknown", "kind": "interrupted", "error": sentence }));
     }
-    std::process::exit(i32::from(Exit::UNKNOWN.code()));
 }

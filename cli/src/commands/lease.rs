@@ -32,7 +32,7 @@ pub(crate) fn run(globals: &Globals, args: LeaseArgs) -> anyhow::Result<Exit> {
 }
 
 fn grant(globals: &Globals, size: u64, ttl: Duration) -> anyhow::Result<Exit> {
-    let session = globals.cluster()?.session()?;
+    let session = globals.session(&globals.cluster()?)?;
     let wish = Allocate { size, lease_ms: Some(ttl.as_millis() as u64), ..Allocate::default() };
     let region = session.allocate(wish)?;
     session.close()?;
@@ -99,7 +99,7 @@ fn bytes_of(source: Source, most: u64) -> anyhow::Result<Vec<u8>> {
 }
 
 fn renew(globals: &Globals, id: Uuid, ttl: Duration) -> anyhow::Result<Exit> {
-    let session = globals.cluster()?.session()?;
+    let session = globals.session(&globals.cluster()?)?;
     let lease = session.renew(id, ttl.as_millis() as u64)?;
     session.close()?;
     if globals.json {
@@ -110,7 +110,7 @@ fn renew(globals: &Globals, id: Uuid, ttl: Duration) -> anyhow::Result<Exit> {
 }
 
 fn release(globals: &Globals, id: Uuid) -> anyhow::Result<Exit> {
-    let session = globals.cluster()?.session()?;
+    let session = globals.session(&globals.cluster()?)?;
     let size = session.release(id)?;
     session.close()?;
     if globals.json {

@@ -16,7 +16,7 @@ const FOR_EVER: Duration = Duration::from_secs(86_400);
 pub(crate) fn run(globals: &Globals, args: &LockArgs) -> anyhow::Result<Exit> {
     // The flag says how long to wait for the lock; the servers are given the configured time.
     let waits = Globals { timeout: None, ..globals.clone() };
-    let session = waits.cluster()?.session()?;
+    let session = waits.session(&waits.cluster()?)?;
     let wait = globals.timeout.unwrap_or(FOR_EVER);
     let lock = session.acquire(&args.name, args.permits, wait)?;
     let fence = lock.fence();

@@ -46,6 +46,15 @@ struct What {
     format: Option<Format>,
 }
 
+/// Shows bytes to a person, and ends their last line.
+pub(crate) fn show(globals: &Globals, cluster: Cluster, addr: u64, len: u64, format: Format) -> anyhow::Result<Exit> {
+    match globals.json {
+        true => to_json(&What { cluster, addr, len, format: None })?,
+        false => stream(&What { cluster, addr, len, format: None }, format, true, &mut Stdout::lock(), |_| ())?,
+    }
+    Ok(Exit::DONE)
+}
+
 fn to_file(globals: &Globals, what: &What, path: &Path) -> anyhow::Result<()> {
     let failed = |what: &str, error: std::io::Error| Failure::io(format!("{what} {}", path.display()), &error);
     let mut file = Replacement::create(path).map_err(|error| failed("create", error))?;

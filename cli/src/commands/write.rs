@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::interrupted::Guard;
 use crate::exit::{Exit, Failure};
+use crate::flags::value::Place;
 use crate::flags::{Source, WriteArgs};
 use crate::globals::Globals;
 use crate::output::{self, progress};
@@ -21,16 +22,21 @@ use crate::output::{self, progress};
 const LOOK_AHEAD: u64 = 4 << 20;
 
 pub(crate) fn run(globals: &Globals, args: WriteArgs) -> anyhow::Result<Exit> {
+    store(globals, &args.addr, args.source.into_source(), None)
+}
+
+/// Puts the bytes of a source at a place; of a file, the first `part` where not all of it is meant.
+pub(crate) fn store(globals: &Globals, place: &Place, source: Source, part: Option<u64>) -> anyhow::Result<Exit> {
     let cluster = globals.cluster()?;
-    let (addr, room) = args.addr.span(&cluster)?;
+    let (addr, room) = place.span(&cluster)?;
     let target = Target { addr, room: room.or_else(|| cluster.size().checked_sub(addr)) };
-    let len = match args.source.into_source() {
+    let len = match source {
         Source::Bytes(bytes) => {
             let len = bytes.len() as u64;
-            cluster.write_at(args.addr.locate(&cluster, len)?, &bytes)?;
+            cluster.write_at(place.locate(&cluster, len)?, &bytes)?;
             len
         }
-        Source::File(path) => from_file(globals, &cluster, target, &path)?,
+        Source::File(path) => from_file(globals, &cluster, target, &path, part)?,
         Source::Stdin => from_stream(globals, &cluster, target, io::stdin().lock(), "stdin")?,
     };
     if globals.json {
@@ -48,14 +54,24 @@ struct Target {
     room: Option<u64>,
 }
 
-fn from_file(globals: &Globals, cluster: &Cluster, target: Target, path: &Path) -> anyhow::Result<u64> {
+fn from_file(
+    globals: &Globals,
+    cluster: &Cluster,
+    target: Target,
+    path: &Path,
+    part: Option<u64>,
+) -> anyhow::Result<u64> {
     let name = path.display().to_string();
     let failed = |error| Failure::io(format!("open {name}"), &error);
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
-    let len = metadata.len();
+    if let Some(part) = part.filter(|part| metadata.len() < *part) {
+        let text = format!("{name} has only {} bytes, and not {part}", metadata.len());
+        return Err(Failure::usage(text).into());
+    }
+    let len = part.unwrap_or(metadata.len());
     // The files of /proc say 0 and hold more, so that an empty file is read like a pipe.
-    if !metadata.is_file() || len == 0 {
+    if part.is_none() && (!metadata.is_file() || len == 0) {
         return from_stream(globals, cluster, target, file, &name);
     }
     if let Some(room) = target.room.filter(|room| len > *room && *room < cluster.size().saturating_sub(target.addr)) {

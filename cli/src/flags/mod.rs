@@ -170,6 +170,9 @@ pub(crate) enum Command {
     /// Find what will fail on this machine, and say what mends it
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor,
+    /// Use the memory line by line, with short commands, history and completion
+    #[command(after_help = process::REPL_EXAMPLES)]
+    Repl,
     /// Take requests as JSON, one a line, and answer each with one line of JSON
     #[command(after_help = SHELL_EXAMPLES)]
     Shell,

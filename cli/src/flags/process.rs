@@ -1,4 +1,4 @@
-//! Arguments of the commands that run processes: `up`, `demo`, `server`, `snapshotter`; and of those that try them:
+//! Arguments of the commands that run processes: `up`, `demo`, `server`, `snapshotter`, `repl`; and of those that try them:
 //! `kill`, `freeze`, `thaw`, `revive`.
 
 use std::path::PathBuf;
@@ -72,6 +72,24 @@ ready. A server finds its memory as it was. Exits with 0 also when it runs alrea
 Examples:
   mcomp revive 1
   mcomp revive 0 --snapshotter --json";
+
+pub(super) const REPL_EXAMPLES: &str = "\
+Takes the commands of mcomp without the word mcomp before them, and short ones for memory: h lists them. All lines \
+are one session with the servers, which ends with the last line. Words are split as in a shell: quotes keep blanks \
+together, # begins a comment; nothing is expanded. A line that fails says why, and the next one is taken.
+
+At a terminal, lines can be edited and found again, TAB completes commands, names and files, Ctrl-C clears the line, \
+Ctrl-D or exit ends with exit code 0. While a command runs, Ctrl-C stops its output, and a second one leaves it, \
+with exit code 2. Lines are remembered in $XDG_STATE_HOME/mcomp/history, or in ~/.local/state/mcomp/history, but \
+for those that begin with a blank. $NO_COLOR turns colours off, and so the suggestions from the history.
+
+From a file or a pipe there is no prompt, all lines are done, also after one that failed, and the exit code is that \
+of the first line that did not end with 0.
+
+Examples:
+  mcomp repl
+  mcomp repl < commands.txt
+  printf 'm 64KiB --name results\nw results 5 hello\nd results\n' | mcomp repl";
 
 /// `mcomp demo`.
 #[derive(Args, Debug)]

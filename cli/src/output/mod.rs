@@ -13,6 +13,6 @@ mod text;
 
 pub(crate) use hexdump::Hexdump;
 pub(crate) use replacement::Replacement;
-pub(crate) use stdout::{Done, ReaderGone, Stdout, json, line};
+pub(crate) use stdout::{Done, ReaderGone, Stdout, hush, json, line};
 pub(crate) use table::table;
 pub(crate) use text::Text;

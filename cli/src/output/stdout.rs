@@ -2,8 +2,17 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal, StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+
+/// Whether the person at the terminal has seen enough of what a command prints. Relaxed: it orders nothing.
+static HUSHED: AtomicBool = AtomicBool::new(false);
+
+/// From now on, stdout takes nothing, as if its reader were gone; or takes everything again.
+pub(crate) fn hush(yes: bool) {
+    HUSHED.store(yes, Ordering::Relaxed);
+}
 
 /// The reader of stdout is gone, as after `| head`. It is what an [`io::Error`] of [`Stdout`] holds.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +42,10 @@ impl Stdout {
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(mark)
+        match HUSHED.load(Ordering::Relaxed) {
+            true => Err(mark(io::ErrorKind::BrokenPipe.into())),
+            false => self.0.write(bytes).map_err(mark),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {

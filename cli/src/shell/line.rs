@@ -1,13 +1,13 @@
-//! Lines of bounded length.
+//! Lines of bounded length: those of the shell, and of a REPL that reads no terminal.
 
 use std::io::{self, BufRead, Read};
 
 /// Holds the largest request: a write of 16 MiB in base64 with room to spare.
-pub(super) const LINE_LEN_MAX: usize = 32 << 20;
+pub(crate) const LINE_LEN_MAX: usize = 32 << 20;
 
 /// One line, without its newline.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Line<'a> {
+pub(crate) enum Line<'a> {
     /// All of it.
     Whole(&'a [u8]),
     /// It is longer than the most, and was thrown away.
@@ -16,19 +16,19 @@ pub(super) enum Line<'a> {
 
 /// The lines of a reader. One that does not end with a newline counts.
 #[derive(Debug)]
-pub(super) struct Lines<R> {
+pub(crate) struct Lines<R> {
     reader: R,
     len_max: usize,
     line: Vec<u8>,
 }
 
 impl<R: BufRead> Lines<R> {
-    pub(super) fn new(reader: R) -> Lines<R> {
+    pub(crate) fn new(reader: R) -> Lines<R> {
         Lines { reader, len_max: LINE_LEN_MAX, line: Vec::new() }
     }
 
     /// The next line, or none at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
+    pub(crate) fn next(&mut self) -> io::Result<Option<Line<'_>>> {
         self.line.clear();
         let most = self.len_max as u64 + 1;
         if self.reader.by_ref().take(most).read_until(b'\n', &mut self.line)? == 0 {

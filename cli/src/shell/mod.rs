@@ -9,7 +9,7 @@
 //! Leaves out prompts and history: it is for programs.
 
 mod fields;
-mod line;
+pub(crate) mod line;
 mod request;
 mod session;
 

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::allocator::Run;
 use crate::leases::LeaseState;
 use crate::locks::{Barrier, Lock};
+use crate::reset::{Coming, Parts};
 use crate::sessions::Session;
 use crate::state::Due;
 use crate::table::Allocation;
@@ -59,6 +60,8 @@ struct Image {
     quarantine: BTreeMap<u64, (u64, u64)>,
     locks: BTreeMap<String, Lock>,
     barriers: BTreeMap<String, Barrier>,
+    coming: Option<Parts>,
+    reset_by: Option<Uuid>,
 }
 
 impl State {
@@ -78,6 +81,8 @@ impl State {
             quarantine: state.quarantine,
             locks: state.locks,
             barriers: state.barriers,
+            coming: state.coming.map(|coming| coming.into_parts()),
+            reset_by: state.reset_by,
         })
     }
 
@@ -99,8 +104,12 @@ impl State {
             quarantine: image.quarantine,
             locks: image.locks,
             barriers: image.barriers,
+            reset_by: image.reset_by,
             ..State::new(space)
         };
+        if let Some(parts) = image.coming {
+            state.coming = Some(Box::new(Coming::of_parts(parts, space).map_err(Corrupt::Contradiction)?));
+        }
         state.derive().map_err(Corrupt::Contradiction)?;
         state.check_invariants().map_err(Corrupt::Contradiction)?;
         Ok(state)
@@ -132,7 +141,7 @@ impl State {
     }
 
     /// Makes what follows from the rest.
-    fn derive(&mut self) -> Result<(), String> {
+    pub(crate) fn derive(&mut self) -> Result<(), String> {
         for (addr, allocation) in &self.allocations {
             let (addr, capacity) = (*addr, allocation.capacity);
             self.allocator.reserve(Run { addr, capacity }).map_err(|_| format!("the allocation at {addr} overlaps"))?;

@@ -4,6 +4,7 @@ use mcomp_wire::meta::{Owner, is_name};
 
 use crate::State;
 use crate::state::Due;
+use crate::table::Allocation;
 
 impl State {
     /// Panics with what is wrong, if anything is.
@@ -18,7 +19,17 @@ impl State {
         self.check_leases()?;
         self.check_sessions()?;
         self.check_meetings()?;
+        self.check_coming()?;
         self.check_dues()
+    }
+
+    fn check_coming(&self) -> Result<(), String> {
+        let Some(coming) = &self.coming else { return Ok(()) };
+        ensure(self.sessions.contains_key(&coming.session), || "a page table comes from nobody".to_owned())?;
+        ensure(coming.parts > 0, || "a page table comes of which nothing has come".to_owned())?;
+        let unowned = |a: &Allocation| a.owner == Owner::Cluster && a.lease.is_none() && a.generation == 0;
+        ensure(coming.table.allocations.values().all(unowned), || "a page table comes with owners".to_owned())?;
+        coming.table.check_table()
     }
 
     fn check_table(&self) -> Result<(), String> {

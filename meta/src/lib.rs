@@ -18,6 +18,7 @@ mod leases;
 mod locks;
 pub mod mutant;
 mod query;
+mod reset;
 mod sessions;
 mod state;
 mod table;

@@ -115,6 +115,7 @@ impl State {
     /// The session showed no sign of life.
     pub(crate) fn session_died(&mut self, id: Uuid, step: &mut Step) {
         let session = self.sessions.remove(&id).expect("a due session exists");
+        self.forget_coming(id);
         self.disown(&session, Owner::Nobody);
         self.leave_all(id, &session.meets, step);
     }
@@ -122,6 +123,7 @@ impl State {
     /// The session ended in good order.
     pub(crate) fn session_closed(&mut self, id: Uuid, step: &mut Step) {
         let session = self.sessions.remove(&id).expect("who asks has a session");
+        self.forget_coming(id);
         self.dues.remove(&(session.deadline_ms, Due::Session(id)));
         self.disown(&session, Owner::Cluster);
         self.leave_all(id, &session.meets, step);

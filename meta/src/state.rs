@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::allocator::{Allocator, Placement};
 use crate::leases::LeaseState;
 use crate::locks::{Barrier, Lock};
+use crate::reset::Coming;
 use crate::sessions::Session;
 use crate::table::Allocation;
 use crate::{Effect, Entry, Outcome, Refusal, Stamp, Ticket};
@@ -21,6 +22,7 @@ use crate::{Effect, Entry, Outcome, Refusal, Stamp, Ticket};
 /// - A name belongs to one allocation, which has that name; a lease to one allocation, which has that lease.
 /// - Every session, lease, waiter and quarantine has one entry among the dues, at its deadline, later than `now_ms`.
 /// - A lock has a holder, at most as many as its permits, and waiters only when it has all of them.
+/// - A page table of which parts have come belongs to a session that lives, and holds together as far as it has come.
 #[derive(Clone, Debug)]
 pub struct State {
     pub(crate) space: Space,
@@ -39,6 +41,10 @@ pub struct State {
     pub(crate) quarantine: BTreeMap<u64, (u64, u64)>,
     pub(crate) locks: BTreeMap<String, Lock>,
     pub(crate) barriers: BTreeMap<String, Barrier>,
+    /// A page table of which parts have come.
+    pub(crate) coming: Option<Box<Coming>>,
+    /// The session that has reset the page table last: it ended with that, and may ask again what came of it.
+    pub(crate) reset_by: Option<Uuid>,
     /// What ends when. Follows from the rest.
     pub(crate) dues: BTreeSet<(u64, Due)>,
     /// What is free. Follows from the rest.
@@ -82,6 +88,8 @@ impl State {
             quarantine: BTreeMap::new(),
             locks: BTreeMap::new(),
             barriers: BTreeMap::new(),
+            coming: None,
+            reset_by: None,
             dues: BTreeSet::new(),
             allocator: Allocator::new(space.k(), space.n()),
             asked_bytes: 0,
@@ -160,12 +168,11 @@ impl State {
 
     /// Does a command, unless it was done before.
     fn ask(&mut self, ask: Ask, step: &mut Step) -> Option<Result<Told, Refusal>> {
-        match ask.command {
-            Command::Open { ttl_ms, .. } => return Some(self.open(ttl_ms, step).map(|answer| self.told(answer))),
-            Command::Reset { regions } => {
-                return Some(self.reset(regions, step).map(|()| self.told(Answer::Done)));
-            }
-            _ => {}
+        if let Command::Open { ttl_ms, .. } = ask.command {
+            return Some(self.open(ttl_ms, step).map(|answer| self.told(answer)));
+        }
+        if self.has_reset(&ask) {
+            return Some(Ok(self.told(Answer::Done)));
         }
         let number = ask.number;
         match self.session_for(&ask) {
@@ -185,6 +192,7 @@ impl State {
 
     fn obey(&mut self, session: Uuid, number: u64, command: Command, step: &mut Step) -> Obeyed {
         let ticket = Ticket { who: session, number };
+        self.check_not_resetting(&command)?;
         match command {
             Command::KeepAlive => Ok(Some(Answer::Done)),
             Command::Close => {
@@ -202,7 +210,8 @@ impl State {
             Command::Unlock { name } => self.unlock(session, &name, step).map(Some),
             Command::Arrive { name, parties, wait_ms } => self.arrive(ticket, name, parties, wait_ms, step),
             Command::Collect => Ok(Some(self.collect(step))),
-            Command::Open { .. } | Command::Reset { .. } => unreachable!("done without a session"),
+            Command::Reset { part, last, regions } => self.reset(session, part, last, regions, step).map(Some),
+            Command::Open { .. } => unreachable!("done without a session"),
         }
     }
 

@@ -105,16 +105,10 @@ impl State {
                 return Err(Refusal::new(Status::Busy, "the random id is not new: try again"));
             }
         }
-        let notes = &wish.notes;
-        let too_long = notes.iter().any(|(key, value)| key.is_empty() || key.len() + value.len() > limits::MAX_NOTE);
         if wish.avoid.len() > limits::MAX_SERVERS as usize {
             return Err(invalid("more servers are to be avoided than there can be"));
         }
-        if notes.len() > limits::MAX_NOTES || too_long {
-            let (most, bytes) = (limits::MAX_NOTES, limits::MAX_NOTE);
-            return Err(invalid(format!("at most {most} notes of at most {bytes} bytes each are kept")));
-        }
-        Ok(())
+        check_notes(&wish.notes)
     }
 
     fn no_room(&self, why: NoRoom) -> Refusal {
@@ -202,39 +196,6 @@ impl State {
         let quarantine_ms = step.stamp.quarantine_ms;
         let bytes = addrs.iter().map(|addr| self.take_out(*addr, Some(quarantine_ms), step)).sum();
         Answer::Freed { regions: addrs.len() as u64, bytes }
-    }
-
-    /// The page table of a snapshot takes the place of this one. All of it, or nothing.
-    pub(crate) fn reset(&mut self, regions: Vec<Region>, step: &mut Step) -> Result<(), Refusal> {
-        let mut fresh = State::new(self.space);
-        (fresh.log_id, fresh.index, fresh.now_ms, fresh.serial) = (self.log_id, self.index, self.now_ms, self.serial);
-        for region in regions {
-            fresh.take_in(region)?;
-        }
-        // The memory of these was written by the restore, so it is not zeroed.
-        *self = fresh;
-        step.effect(Effect::Clear);
-        Ok(())
-    }
-
-    fn take_in(&mut self, region: Region) -> Result<(), Refusal> {
-        let Region { addr, size, capacity, name, notes, created_ms, .. } = region;
-        let bad = |why: &str| Refusal::new(Status::BadData, format!("the allocation at {addr}, {size} bytes, {why}"));
-        if size == 0 || size > capacity {
-            return Err(bad("has a size that makes no sense"));
-        }
-        self.allocator.reserve(Run { addr, capacity }).map_err(|_| bad("does not fit, or overlaps another one"))?;
-        if let Some(name) = &name
-            && (!is_name(name) || self.names.insert(name.clone(), addr).is_some())
-        {
-            return Err(bad("has a name that is taken or makes no sense"));
-        }
-        let generation = self.next_serial();
-        self.asked_bytes += size;
-        let (owner, lease, zeroed) = (Owner::Cluster, None, vec![(addr, 0)]);
-        let allocation = Allocation { size, capacity, generation, name, owner, lease, notes, created_ms, zeroed };
-        self.allocations.insert(addr, allocation);
-        Ok(())
     }
 
     /// Takes an allocation out of the table, with its name and lease. Its bytes are free now, or after a quarantine.
@@ -353,6 +314,16 @@ impl State {
         let fence = mcomp_wire::meta::Fence { id, number: fence };
         Some(Effect::Guard { addr, len: allocation.capacity, fence, deadline_ms, shared })
     }
+}
+
+/// Refuses more notes, or longer ones, than are kept.
+pub(crate) fn check_notes(notes: &[(String, String)]) -> Result<(), Refusal> {
+    let too_long = notes.iter().any(|(key, value)| key.is_empty() || key.len() + value.len() > limits::MAX_NOTE);
+    if notes.len() > limits::MAX_NOTES || too_long {
+        let (most, bytes) = (limits::MAX_NOTES, limits::MAX_NOTE);
+        return Err(invalid(format!("at most {most} notes of at most {bytes} bytes each are kept")));
+    }
+    Ok(())
 }
 
 /// Refuses what cannot be a name.

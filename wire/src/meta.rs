@@ -14,7 +14,7 @@ mod golden;
 /// A command, from whom, and which of theirs it is: the same number again gets the first answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ask {
-    /// Who asks. Nil only for [`Command::Open`] and [`Command::Reset`].
+    /// Who asks. Nil only for [`Command::Open`].
     pub session: Uuid,
     /// Counts a session's commands, from 1. For [`Command::Open`] any number.
     pub number: u64,
@@ -107,9 +107,14 @@ pub enum Command {
     },
     /// What sessions that died have left is freed.
     Collect,
-    /// The page table becomes that of a snapshot; every session, lease and lock ends.
+    /// A part of the page table of a snapshot. Nothing is allocated while parts come; with the last one the table takes
+    /// the place of the one that was there, and every session, lease and lock ends.
     Reset {
-        /// The allocations, in address order.
+        /// Counts the parts from 0, which begins anew.
+        part: u32,
+        /// Whether it is the last one.
+        last: bool,
+        /// Some of the allocations.
         regions: Vec<Region>,
     },
 }

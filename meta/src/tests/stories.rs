@@ -213,30 +213,88 @@ fn growth_is_zeroed_and_so_is_what_was_cut_off() {
     assert_eq!(asker.ask(&mut bench, resize(4 * K_BYTES)), Err(Status::Full));
 }
 
+fn part(part: u32, last: bool, regions: &[Region]) -> Command {
+    Command::Reset { part, last, regions: regions.to_vec() }
+}
+
 #[test]
-fn a_reset_takes_all_of_a_table_or_nothing() {
+fn a_page_table_comes_in_parts_and_takes_effect_at_once() {
     let mut bench = Bench::new();
     let mut asker = bench.open(10_000);
-    asker.allocate(&mut bench, Allocate { name: Some("kept".into()), ..bytes(5000) }).unwrap();
+    let notes = vec![("by".to_owned(), "me".to_owned())];
+    asker.allocate(&mut bench, Allocate { name: Some("kept".into()), notes, ..bytes(5000) }).unwrap();
     let lease = asker.allocate(&mut bench, leased(100, 5000)).unwrap();
     let saved: Vec<Region> = bench.state.all_regions().collect();
-    let mut reset = |regions: Vec<Region>| {
-        let command = Command::Reset { regions };
-        bench.enter(Some(Ask { session: Uuid::nil(), number: 7, settled: 0, command }));
-        let told = bench.told(Ticket { who: Uuid::nil(), number: 7 }).unwrap();
-        (told.map_err(|refusal| refusal.status), bench.state.all_regions().collect::<Vec<_>>())
+    let mut restorer = bench.open(20_000);
+    restorer.ask(&mut bench, part(0, false, &saved[..1])).unwrap();
+    assert_eq!(bench.state.all_regions().collect::<Vec<_>>(), saved, "nothing has changed");
+    for zeroes in [Command::Allocate(bytes(1)), Command::Resize { addr: saved[0].addr, size: 6000, generation: None }] {
+        assert_eq!(asker.ask(&mut bench, zeroes), Err(Status::Restoring));
+    }
+    assert_eq!(asker.ask(&mut bench, part(1, true, &[])), Err(Status::Invalid), "it is not its table");
+    let image = bench.state.image();
+    bench.state = State::from_image(&image, bench.state.space()).unwrap();
+    assert_eq!(bench.state.image(), image);
+    restorer.ask(&mut bench, part(1, false, &saved[1..])).unwrap();
+    restorer.ask(&mut bench, part(2, true, &[])).unwrap();
+    assert_eq!(bench.last.effects, [Effect::Clear]);
+    let regions: Vec<Region> = bench.state.all_regions().collect();
+    let facts = |regions: &[Region]| -> Vec<_> {
+        regions.iter().map(|r| (r.addr, r.size, r.capacity, r.name.clone(), r.notes.clone())).collect()
     };
-    let twice = [&saved[..], &saved[..1]].concat();
-    assert_eq!(reset(twice), (Err(Status::BadData), saved.clone()), "nothing has changed");
-    let (told, regions) = reset(saved.clone());
-    assert!(told.is_ok());
-    assert_eq!(
-        regions.iter().map(|r| (r.addr, r.size, r.name.clone())).collect::<Vec<_>>(),
-        [(saved[0].addr, 5000, Some("kept".into())), (lease.addr, 100, None)]
-    );
+    assert_eq!(facts(&regions), facts(&saved));
     assert!(regions.iter().all(|r| r.owner == Owner::Cluster && r.lease.is_none()));
-    assert!(regions[0].generation > saved[1].generation, "older clients are fenced");
+    assert!(regions.iter().all(|r| r.generation > lease.generation), "older clients are fenced");
+    assert_eq!(bench.state.zeroed_since(0), [], "their bytes are those of the snapshot");
     assert_eq!(asker.ask(&mut bench, Command::Collect), Err(Status::NoSession));
+    let mut other = bench.open(10_000);
+    other.ask(&mut bench, Command::Free { addr: lease.addr, generation: None }).unwrap();
+    restorer.number -= 1;
+    let again = restorer.start(&mut bench, part(2, true, &[])).unwrap();
+    assert!(again.is_ok(), "whoever did not hear of it may ask again");
+    assert_eq!(bench.state.all_regions().count(), 1, "and it is not done again");
+}
+
+#[test]
+fn a_page_table_that_is_wrong_or_incomplete_changes_nothing() {
+    let mut bench = Bench::new();
+    let mut asker = bench.open(100_000);
+    let named = |name: &str| Allocate { name: Some(name.into()), ..bytes(5000) };
+    let one = asker.allocate(&mut bench, named("one")).unwrap();
+    let two = asker.allocate(&mut bench, named("two")).unwrap();
+    let saved = vec![one.clone(), two];
+    let spoiled = |spoil: fn(&mut Region)| {
+        let mut region = one.clone();
+        spoil(&mut region);
+        region
+    };
+    let wrong = [
+        (spoiled(|_| {}), Status::BadData),
+        (spoiled(|r| r.addr += 1 << 40), Status::BadData),
+        (spoiled(|r| r.capacity = u64::MAX), Status::BadData),
+        (spoiled(|r| (r.addr, r.size) = (65536, 0)), Status::BadData),
+        (spoiled(|r| r.addr = 65536), Status::BadData),
+        (spoiled(|r| (r.addr, r.name) = (65536, Some("0x".into()))), Status::Invalid),
+        (spoiled(|r| (r.addr, r.name, r.notes) = (65536, None, vec![(String::new(), String::new())])), Status::Invalid),
+    ];
+    let mut restorer = bench.open(5000);
+    for (region, status) in wrong {
+        restorer.ask(&mut bench, part(0, false, &saved)).unwrap();
+        assert_eq!(restorer.ask(&mut bench, part(1, true, &[region])), Err(status));
+        assert_eq!(restorer.ask(&mut bench, part(2, true, &[])), Err(Status::Invalid), "it has to begin anew");
+    }
+    restorer.ask(&mut bench, part(0, false, &[])).unwrap();
+    assert_eq!(restorer.ask(&mut bench, part(2, true, &[])), Err(Status::Invalid), "a part is missing");
+    assert_eq!(bench.state.all_regions().collect::<Vec<_>>(), saved);
+    bench.pass(6000);
+    asker.allocate(&mut bench, bytes(1)).expect("who restored is gone, and what came with it");
+    let mut second = bench.open(5000);
+    second.ask(&mut bench, part(0, false, &[])).unwrap();
+    let mut third = bench.open(5000);
+    third.ask(&mut bench, part(0, false, &[])).expect("whoever begins takes the place of others");
+    assert_eq!(second.ask(&mut bench, part(1, true, &[])), Err(Status::Invalid));
+    third.ask(&mut bench, part(1, true, &[])).unwrap();
+    assert_eq!(bench.state.all_regions().count(), 0);
 }
 
 #[test]

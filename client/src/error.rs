@@ -257,6 +257,7 @@ impl Error {
                 Status::Full => 73,
                 Status::LocalIo => 74,
                 Status::CutLost | Status::Guarded | Status::Fenced | Status::NoLease | Status::NoSession => 75,
+                Status::Restoring => 75,
                 Status::Malformed | Status::UnknownKind => 76,
                 Status::Denied => 77,
                 _ => 70,

@@ -64,7 +64,7 @@ mod transfer;
 mod vectored;
 mod window;
 
-pub use agreed::{Lock, Session};
+pub use agreed::{Lock, Reset, Session};
 pub use atomics::{Exchanged, Exchanged16};
 pub use batch::{Batch, BatchOutcome};
 pub use cluster::Cluster;

@@ -6,7 +6,7 @@ use std::path::Path;
 use mcomp_net::auth::Keyring;
 use mcomp_snapshot::file::{
     BLOCK_BYTES, Chain, Contents, Dir, EncodedChunk, FileError, FileKeys, MAX_CHAIN_FILES, Mac, Meta, Parent,
-    ServerRecord, Snapshot, Writer,
+    SavedRegion, ServerRecord, Snapshot, Writer,
 };
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -71,7 +71,9 @@ fn check_written_again(snapshot: &Snapshot, bytes: &[u8], folder: &Path) {
     if !matches!(mac, Mac::None | Mac::Fits) {
         return;
     }
-    let mut writer = begin(&dir, snapshot.meta(), mac.is_signed());
+    let regions = snapshot.page_table().expect("it was read a moment ago");
+    assert_eq!(regions.as_ref().map(|regions| regions.len() as u64), snapshot.allocations());
+    let mut writer = begin(&dir, snapshot.meta(), mac.is_signed(), regions.as_deref());
     for chunk in chunks {
         let from = (chunk.offset + CHUNK_HEADER_BYTES) as usize;
         let stored = bytes[from..from + chunk.stored as usize].to_vec();
@@ -182,6 +184,8 @@ pub fn snapshot_file_seeds() -> Vec<Seed> {
         ("side_by_side", how(3, &written(&full, &[0, 1, 2].map(|block| (4096 * block, &[0; 4096][..])), false))),
         ("incremental", how(1, &small)),
         ("incremental_sums", how(3, &small)),
+        ("page_table", how(3, &written_with(&full, &every_chunk, false, Some(&regions())))),
+        ("page_table_signed", how(3, &written_with(&incremental, &[], true, Some(&regions())))),
         ("no_chunk", how(3, &written(&full, &[], false))),
         ("cut_short", how(3, &every_codec[..every_codec.len() - 60])),
     ]
@@ -225,21 +229,34 @@ fn facts() -> (Meta, Meta) {
     (full, incremental)
 }
 
+/// One allocation without anything, and one with everything.
+fn regions() -> Vec<SavedRegion> {
+    let bare = SavedRegion { addr: 0, size: 5, capacity: 16, created_ms: 7, name: None, notes: Vec::new() };
+    let notes = vec![("by".to_owned(), "me".to_owned()), ("empty".to_owned(), String::new())];
+    let name = Some("table".to_owned());
+    let whole = SavedRegion { addr: 4096, size: 5000, capacity: 8192, created_ms: 8, name, notes };
+    vec![bare, whole]
+}
+
 /// The one key of these files.
 fn keys() -> FileKeys {
     FileKeys::of(&Keyring::parse(&format!("node {}\n", "1".repeat(64))).expect("a secret"))
 }
 
-fn begin(dir: &Dir, meta: &Meta, is_signed: bool) -> Writer {
-    let begun =
-        if is_signed { Writer::create_signed(dir, meta.clone(), &keys()) } else { Writer::create(dir, meta.clone()) };
-    begun.expect("facts that are accepted")
+fn begin(dir: &Dir, meta: &Meta, is_signed: bool, regions: Option<&[SavedRegion]>) -> Writer {
+    let keys = is_signed.then(keys);
+    Writer::begin(dir, meta.clone(), keys.as_ref(), regions).expect("facts that are accepted")
 }
 
 /// The bytes of a file of these chunks.
 fn written(meta: &Meta, chunks: &[(u64, &[u8])], is_signed: bool) -> Vec<u8> {
+    written_with(meta, chunks, is_signed, None)
+}
+
+/// The same with a page table.
+fn written_with(meta: &Meta, chunks: &[(u64, &[u8])], is_signed: bool, regions: Option<&[SavedRegion]>) -> Vec<u8> {
     let folder = scratch();
-    let mut writer = begin(&Dir::open(folder.path()).expect("a scratch folder"), meta, is_signed);
+    let mut writer = begin(&Dir::open(folder.path()).expect("a scratch folder"), meta, is_signed, regions);
     for (address, memory) in chunks {
         writer.append(&EncodedChunk::encode(meta.cut, *address, memory, 1).expect("a chunk")).expect("written");
     }

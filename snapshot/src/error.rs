@@ -83,6 +83,17 @@ pub enum SnapshotError {
         /// Bytes of the cluster.
         space: u64,
     },
+    /// The snapshot's allocations do not fit into this cluster. Nothing was changed.
+    #[error(
+        "the snapshot has an allocation up to byte {end}, and this cluster holds {space} bytes: \
+         a larger k or more servers would hold it"
+    )]
+    NoRoom {
+        /// One past the last byte that is allocated.
+        end: u64,
+        /// Bytes of the cluster.
+        space: u64,
+    },
     /// The restore was cut off: the memory is closed until one goes through.
     #[error("the restore was cut off: {reason}; the memory stays closed until `mcomp restore` goes through")]
     CutOff {
@@ -157,7 +168,7 @@ impl SnapshotError {
             SnapshotError::File(FileError::Bad { .. } | FileError::Chain { .. }) => "bad_data",
             SnapshotError::File(_) => "usage",
             SnapshotError::Cluster(error) => error.kind(),
-            SnapshotError::DoesNotFit { .. } => "full",
+            SnapshotError::DoesNotFit { .. } | SnapshotError::NoRoom { .. } => "full",
             SnapshotError::CutOff { .. } => "unknown",
         }
     }
@@ -186,7 +197,7 @@ impl SnapshotError {
             SnapshotError::File(FileError::Bad { .. } | FileError::Chain { .. }) => 65,
             SnapshotError::File(_) => 64,
             SnapshotError::Cluster(error) => error.exit_code(),
-            SnapshotError::DoesNotFit { .. } => 73,
+            SnapshotError::DoesNotFit { .. } | SnapshotError::NoRoom { .. } => 73,
             SnapshotError::CutOff { .. } => 2,
         }
     }

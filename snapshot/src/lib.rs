@@ -33,6 +33,7 @@ mod fixture;
 mod gather;
 mod limit;
 mod master;
+mod page_table;
 mod restore;
 mod service;
 mod snapshotter;

@@ -15,10 +15,12 @@ use uuid::Uuid;
 use crate::SnapshotError;
 use crate::cut::{Cut, file_keys, is_worth_retrying};
 use crate::file::{
-    Chain, Entry, FileKeys, Finished, Folder, MAX_CHAIN_FILES, Mac, Meta, Parent, ServerRecord, State, Writer,
+    Chain, Entry, FileKeys, Finished, Folder, MAX_CHAIN_FILES, Mac, Meta, Parent, SavedRegion, ServerRecord, State,
+    Writer,
 };
 use crate::gather::{Copier, gather};
 use crate::limit::Limit;
+use crate::page_table;
 use crate::tally::{Tally, Turn};
 
 /// Cuts that are tried before a snapshot is given up because servers were too slow.
@@ -152,12 +154,18 @@ impl Master {
             level,
         };
         let requests: Vec<SnapshotCollect> = meta.servers.iter().map(request).collect();
-        let mut writer = match &keys {
-            Some(keys) => Writer::create_signed(folder.dir(), meta, keys)?,
-            None => Writer::create(folder.dir(), meta)?,
-        };
+        let regions = self.regions();
+        limit.check()?;
+        let mut writer = Writer::begin(folder.dir(), meta, keys.as_ref(), regions.as_deref())?;
+        drop(regions);
         gather(copiers, &requests, &mut writer, limit, progress)?;
         Ok((writer.finish()?, parent.is_none()))
+    }
+
+    /// The allocations, if anybody can tell: the memory is saved in any case.
+    fn regions(&self) -> Option<Vec<SavedRegion>> {
+        let asked = page_table::ask(&self.config);
+        asked.inspect_err(|error| tracing::warn!(%error, "a snapshot without the allocations: nobody tells them")).ok()
     }
 
     fn meta(&self, cut: &Cut, created_us: i64, parent: Option<&Meta>) -> Meta {

@@ -1,9 +1,10 @@
 //! Bringing a snapshot back, onto any N and k that hold it.
 //!
 //! First the whole chain is validated and the fit is checked; nothing has been touched until then.
-//! Then every server closes its memory to everyone else, all of it is written (what the snapshot does
-//! not hold becomes zero), and the servers open again under a new config epoch, which fences clients
-//! of the old memory. If it is cut off in between, the memory stays closed: nobody ever reads a
+//! Then every server closes its memory to everyone else, takes the snapshot's page table without putting
+//! it in force, all of the memory is written (what the snapshot does not hold becomes zero), the page table
+//! takes the place of the old one, and the servers open again under a new config epoch, which fences
+//! clients of the old memory. If it is cut off in between, the memory stays closed: nobody ever reads a
 //! mixture, and running the restore again mends it. If a server cannot be closed, nothing was written
 //! yet, and those that were closed open again as they were.
 
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use mcomp_client::{Cluster, Dedicated, Error, Options};
 use mcomp_config::Config;
+use mcomp_wire::meta::Region;
 use mcomp_wire::control::{RestoreAbort, RestoreBegin, RestoreEnd};
 use mcomp_wire::{Kind, Role, Space};
 use uuid::Uuid;
@@ -45,6 +47,10 @@ pub struct RestorePlan {
     pub space_bytes: u64,
     /// One past the last byte that is not zero.
     pub non_zero_end: u64,
+    /// Allocations of the newest file; none when it has no page table, and nothing is allocated afterwards.
+    pub allocations: Option<u64>,
+    /// One past the last byte that is allocated.
+    pub allocations_end: u64,
     /// Bytes of the address space to restore onto.
     pub target_bytes: u64,
     /// What is known of the origin of each file, the newest first.
@@ -70,7 +76,7 @@ impl Restore {
     /// # Errors
     ///
     /// [`SnapshotError::File`] when a file is not valid, or not signed; [`SnapshotError::DoesNotFit`] when a byte
-    /// that is not zero has no address in the cluster.
+    /// that is not zero, or an allocation, has no address in the cluster.
     pub fn prepare(config: &Config, path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<Restore, SnapshotError> {
         Restore::prepare_with(config, path, Unsigned::Refuse, progress)
     }
@@ -99,11 +105,16 @@ impl Restore {
             memory_bytes: chain.newest().memory_bytes(),
             space_bytes: meta.space_bytes(),
             non_zero_end: chain.non_zero_end()?,
+            allocations: chain.newest().allocations(),
+            allocations_end: chain.newest().allocations_end(),
             target_bytes: config.space(),
             macs,
         };
         if plan.non_zero_end > plan.target_bytes {
             return Err(SnapshotError::DoesNotFit { end: plan.non_zero_end, space: plan.target_bytes });
+        }
+        if plan.allocations_end > plan.target_bytes {
+            return Err(SnapshotError::NoRoom { end: plan.allocations_end, space: plan.target_bytes });
         }
         Ok(Restore { chain, plan, config: config.clone() })
     }
@@ -124,11 +135,18 @@ impl Restore {
         let mut options = Options::from_config(&self.config);
         options.role = Role::Admin;
         let cluster = Cluster::with_options(options)?;
+        let regions = self.chain.newest().page_table()?.unwrap_or_default().into_iter().map(Region::from).collect();
+        // Whether most servers are there to agree on another page table is known before any memory is closed, too.
+        cluster.space_report()?;
         let restore = RestoreBegin { restore: Uuid::new_v4() };
         // All connections first: a server that is down is known before any memory is closed.
         let links: Vec<Dedicated> = (0..self.config.n()).map(|id| cluster.dedicated(id)).collect::<Result<_, _>>()?;
         let mut target = Target { space: cluster.space(), links, done: 0 };
         target.begin(&restore)?;
+        let reset = match cluster.begin_reset(regions) {
+            Ok(reset) => reset,
+            Err(error) => return Err(target.open_again(target.links.len(), &restore, error.into())),
+        };
         let cut_off = |reason: SnapshotError| SnapshotError::CutOff { reason: reason.to_string() };
         match target.write_all(&self.chain, progress) {
             // The file could be read a moment ago, and nothing of it was sent yet.
@@ -137,6 +155,7 @@ impl Restore {
             }
             written => written.map_err(cut_off)?,
         }
+        reset.commit().map_err(|error| cut_off(error.into()))?;
         let config_epoch = target.end(&restore).map_err(|error| cut_off(error.into()))?;
         let took_us = began.elapsed().as_micros() as u64;
         Ok(Restored { memory_bytes: target.done, config_epoch, took_us })

@@ -11,7 +11,7 @@ use mcomp_snapshot::{Restore, RestorePlan, Restored};
 use serde_json::{Value, json};
 
 use super::interrupted::Guard;
-use super::snapshot::{locate, origin};
+use super::snapshot::{describe, locate, origin};
 use crate::exit::Exit;
 use crate::flags::RestoreArgs;
 use crate::globals::Globals;
@@ -67,6 +67,7 @@ fn told(plan: &RestorePlan) -> String {
         ("snapshot", format!("cut {} of cluster {}, {}", plan.cut, plan.cluster, created(plan))),
         ("files", format!("{}, every byte checked; {}", plan.files, origin::weakest(&plan.macs))),
         ("memory", format!("{}, not zero up to {:#x}", format_size(plan.space_bytes), plan.non_zero_end)),
+        ("allocated", allocations(plan)),
         ("fits into", format!("{} of this cluster, whose other bytes become zero", format_size(plan.target_bytes))),
     ];
     facts.map(|(name, fact)| format!("{name:<11}{fact}")).join("\n")
@@ -74,6 +75,13 @@ fn told(plan: &RestorePlan) -> String {
 
 fn created(plan: &RestorePlan) -> String {
     jiff::Timestamp::from_microsecond(plan.created_us).unwrap_or_default().to_string()
+}
+
+fn allocations(plan: &RestorePlan) -> String {
+    match plan.allocations {
+        None => "not recorded: nothing is allocated afterwards, and every lease and lock ends".to_owned(),
+        Some(count) => format!("{}; every lease and lock ends", describe::count(count as usize, "allocation")),
+    }
 }
 
 /// The plan, and what became of it, for machines.
@@ -90,6 +98,8 @@ fn answer(plan: &RestorePlan, restored: Option<Restored>) -> Value {
             "bytes": plan.memory_bytes,
             "space_bytes": plan.space_bytes,
             "non_zero_end": plan.non_zero_end,
+            "allocations": plan.allocations,
+            "allocations_end": plan.allocations_end,
             "target_bytes": plan.target_bytes,
             "signed": origin::weakest(&plan.macs).is_signed(),
             "mac": origin::weakest(&plan.macs).word(),
@@ -117,6 +127,8 @@ mod tests {
             memory_bytes: 5 << 20,
             space_bytes: 3 * k_bytes,
             non_zero_end: 0x1000,
+            allocations: Some(3),
+            allocations_end: 0x2000,
             target_bytes: 2 * k_bytes,
             macs: vec![Mac::Fits; 2],
         }
@@ -125,7 +137,9 @@ mod tests {
     #[test]
     fn the_plan_names_its_numbers() {
         let text = told(&plan());
-        for part in ["2, every byte", "2023-11-14T22:13:20Z", "192 MiB, not zero up to 0x1000", "128 MiB of this"] {
+        for part in
+            ["2, every byte", "2023-11-14T22:13:20Z", "not zero up to 0x1000", "3 allocations", "128 MiB of this"]
+        {
             assert!(text.contains(part), "{part} is missing: {text}");
         }
     }

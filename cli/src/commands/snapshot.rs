@@ -3,7 +3,7 @@
 //! Only `create` talks to the cluster. The others read files, and where a file is named by its path
 //! they need no configuration either; where there is one, it says whether the files must be signed.
 
-mod describe;
+pub(crate) mod describe;
 pub(crate) mod origin;
 
 use std::io::IsTerminal;

@@ -5,6 +5,7 @@
 
 mod lock;
 mod region;
+mod reset;
 mod session;
 
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::link::Link;
 use crate::{Cluster, Error};
 
 pub use lock::Lock;
+pub use reset::Reset;
 pub use session::Session;
 
 /// Links that are kept for the next command or question.

@@ -91,12 +91,13 @@ impl Cluster {
         let (first, last) = (region.addr / k, (region.addr + region.capacity - 1) / k);
         (first..=last)
             .map(|server| server as u32)
-            .try_for_each(|server| self.await_server(server, index).map_err(|error| (server, error)))
+            .try_for_each(|server| self.await_server(server, index, SERVER_PATIENCE).map_err(|error| (server, error)))
     }
 
-    fn await_server(&self, server: u32, index: u64) -> Result<(), Error> {
+    /// Waits until a server has made its memory what the entry at `index` says, for so long or the timeout of a request.
+    pub(super) fn await_server(&self, server: u32, index: u64, most: Duration) -> Result<(), Error> {
         let body = control::encode(&Await { index });
-        let deadline = Instant::now() + self.pool(server).timeout().min(SERVER_PATIENCE);
+        let deadline = Instant::now() + self.pool(server).timeout().min(most);
         loop {
             let patience = PATIENCE.min(deadline.saturating_duration_since(Instant::now()));
             match self.ask_door::<()>(server, Kind::Await, &body, patience) {

@@ -19,10 +19,10 @@ pub(super) fn mend(file: &mut [u8], how: u8) {
     }
     let crc = crc32fast::hash(&file[..HEADER - 4]);
     put(file, HEADER - 4, &crc.to_le_bytes());
-    let head_end = mend_servers(file);
+    let head_end = mend_servers(file).and_then(|end| mend_pages(file, end));
     let (Some(head_end), Some(tail)) = (head_end, file.len().checked_sub(TOTALS + TRAILER)) else { return };
     let count = u64_at(file, tail) as usize;
-    let entry_bytes = if u32_at(file, 8) == 2 { ENTRY + DIGEST } else { ENTRY };
+    let entry_bytes = if u32_at(file, 20) & 1 == 1 { ENTRY + DIGEST } else { ENTRY };
     let Some(table) = count.checked_mul(entry_bytes).and_then(|bytes| tail.checked_sub(bytes)) else { return };
     if table < head_end {
         return;
@@ -45,6 +45,18 @@ fn mend_servers(file: &mut [u8]) -> Option<usize> {
     let crc = crc32fast::hash(file.get(HEADER..end)?);
     file.get_mut(end..end + 4)?.copy_from_slice(&crc.to_le_bytes());
     Some(end + 4)
+}
+
+/// The CRC of the page table behind `from`, if there is one; where it ends, if it lies in the file.
+fn mend_pages(file: &mut [u8], from: usize) -> Option<usize> {
+    if u32_at(file, 20) & 2 == 0 {
+        return Some(from);
+    }
+    let end = usize::try_from(u64_at(file, 169)).ok().and_then(|bytes| from.checked_add(bytes))?;
+    let (at, crc_at) = (file.get(from..end)?, end.checked_sub(4)?);
+    let crc = crc32fast::hash(at.get(..crc_at.checked_sub(from)?)?);
+    put(file, crc_at, &crc.to_le_bytes());
+    Some(end)
 }
 
 /// The CRC of a chunk that lies in `chunks`, in its table entry and in front of it, and there the other fields of

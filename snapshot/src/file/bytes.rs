@@ -6,7 +6,7 @@
 
 use std::mem::{offset_of, size_of};
 
-use zerocopy::little_endian::{I64, U32, U64};
+use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::meta::MAX_CLUSTER_BYTES;
@@ -21,14 +21,20 @@ pub(super) const TRAILER_MAGIC: [u8; 8] = *b"MCOMPEND";
 pub(super) const VERSION: u32 = 1;
 /// The version of a file with a MAC, which an mcomp that cannot check it must not read.
 pub(super) const VERSION_SIGNED: u32 = 2;
+/// The version of a file with a page table, with or without a MAC.
+pub(super) const VERSION_PAGES: u32 = 3;
 /// The flag that says that there is a MAC.
 pub(super) const FLAG_SIGNED: u32 = 1;
+/// The flag that says that there is a page table.
+pub(super) const FLAG_PAGES: u32 = 2;
 /// Bytes of the id that names the key of the MAC.
 pub(super) const KEY_ID_BYTES: usize = 16;
 
 pub(super) const HEADER_BYTES: usize = size_of::<HeaderBytes>();
 pub(super) const SERVER_BYTES: usize = size_of::<ServerBytes>();
 pub(super) const CHUNK_HEADER_BYTES: usize = size_of::<ChunkBytes>();
+/// Bytes of the record of an allocation, without its name and notes.
+pub(super) const REGION_BYTES: usize = size_of::<RegionBytes>();
 const ENTRY_BYTES: usize = size_of::<EntryBytes>();
 /// Bytes of the hash of a chunk, which stands behind its entry in a signed file.
 pub(super) const DIGEST_BYTES: usize = blake3::OUT_LEN;
@@ -55,7 +61,8 @@ pub(super) struct HeaderBytes {
     pub(super) cluster_bytes: u8,
     pub(super) cluster: [u8; MAX_CLUSTER_BYTES],
     pub(super) key: [u8; KEY_ID_BYTES],
-    pub(super) reserved: [u8; 339],
+    pub(super) pages_bytes: U64,
+    pub(super) reserved: [u8; 331],
     pub(super) crc: U32,
 }
 
@@ -65,6 +72,18 @@ pub(super) struct ServerBytes {
     pub(super) segment: [u8; 16],
     pub(super) change_from_epoch: U64,
     pub(super) cut_epoch: U64,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(super) struct RegionBytes {
+    pub(super) addr: U64,
+    pub(super) size: U64,
+    pub(super) capacity: U64,
+    pub(super) created_ms: U64,
+    pub(super) name_bytes: U16,
+    pub(super) notes: U16,
+    pub(super) rest_bytes: U32,
 }
 
 #[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned, Clone, Copy, PartialEq, Eq, Debug)]
@@ -122,9 +141,12 @@ const _: () = {
     assert!(offset_of!(HeaderBytes, created_us) == 96);
     assert!(offset_of!(HeaderBytes, cluster) == 105);
     assert!(offset_of!(HeaderBytes, key) == 153);
-    assert!(offset_of!(HeaderBytes, reserved) == 169);
+    assert!(offset_of!(HeaderBytes, pages_bytes) == 169);
+    assert!(offset_of!(HeaderBytes, reserved) == 177);
     assert!(offset_of!(HeaderBytes, crc) == 508);
     assert!(SERVER_BYTES == 32);
+    assert!(REGION_BYTES == 40);
+    assert!(offset_of!(RegionBytes, name_bytes) == 32);
     assert!(CHUNK_HEADER_BYTES == 28);
     assert!(offset_of!(ChunkBytes, address) == 8);
     assert!(ENTRY_BYTES == 32);

@@ -80,6 +80,8 @@ pub enum Part {
     Header,
     /// The per-server records.
     Servers,
+    /// The page table: the allocations.
+    Pages,
     /// The chunk that records memory from this address on.
     Chunk(u64),
     /// The chunk table.
@@ -96,6 +98,7 @@ impl fmt::Display for Part {
             Part::File => f.write_str("file"),
             Part::Header => f.write_str("header"),
             Part::Servers => f.write_str("server section"),
+            Part::Pages => f.write_str("page table"),
             Part::Chunk(address) => write!(f, "chunk at address {address:#x}"),
             Part::Table => f.write_str("chunk table"),
             Part::Footer => f.write_str("footer"),

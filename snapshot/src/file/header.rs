@@ -11,7 +11,8 @@ use zerocopy::{FromBytes, FromZeros, IntoBytes};
 
 use super::BLOCK_BYTES;
 use super::bytes::{
-    FLAG_SIGNED, HEADER_BYTES, HeaderBytes, KEY_ID_BYTES, MAGIC, SERVER_BYTES, ServerBytes, VERSION, VERSION_SIGNED,
+    FLAG_PAGES, FLAG_SIGNED, HEADER_BYTES, HeaderBytes, KEY_ID_BYTES, MAGIC, SERVER_BYTES, ServerBytes, VERSION,
+    VERSION_PAGES, VERSION_SIGNED,
 };
 use super::error::{Fault, Part, ensure};
 use super::mac::KeyId;
@@ -24,9 +25,21 @@ pub(super) fn server_section_bytes(n: usize) -> usize {
     n * SERVER_BYTES + CRC_BYTES
 }
 
-/// The header and the server section of a file about `meta`, whose facts were checked; signed with `key`, if at all.
-pub(super) fn encode_head(meta: &Meta, key: Option<KeyId>) -> Vec<u8> {
-    let mut head = encode_header(meta, key).as_bytes().to_vec();
+/// What the header says.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// The facts. Their `servers` are as many as the header says, and still blank: the server section fills them.
+    pub(super) meta: Meta,
+    /// The key of a file that is signed.
+    pub(super) key: Option<KeyId>,
+    /// Bytes of the page table, if there is one.
+    pub(super) pages_bytes: Option<u64>,
+}
+
+/// The header and the server section of a file about `meta`, whose facts were checked; signed with `key`, if at all, and
+/// followed by a page table of so many bytes, if by any.
+pub(super) fn encode_head(meta: &Meta, key: Option<KeyId>, pages_bytes: Option<u64>) -> Vec<u8> {
+    let mut head = encode_header(meta, key, pages_bytes).as_bytes().to_vec();
     for server in &meta.servers {
         head.extend_from_slice(server_bytes(server).as_bytes());
     }
@@ -35,11 +48,11 @@ pub(super) fn encode_head(meta: &Meta, key: Option<KeyId>) -> Vec<u8> {
     head
 }
 
-/// The facts of the header, and the key of a file that is signed. Their `servers` are as many as the header says, and
-/// still blank: the server section fills them.
-pub(super) fn parse_header(bytes: &[u8; HEADER_BYTES]) -> Result<(Meta, Option<KeyId>), Fault> {
+/// What the header of a file says.
+pub(super) fn parse_header(bytes: &[u8; HEADER_BYTES]) -> Result<Head, Fault> {
     let header = HeaderBytes::ref_from_bytes(bytes).expect("the sizes are equal");
-    let is_signed = check_fixed_fields(header)?;
+    let flags = check_fixed_fields(header)?;
+    let (is_signed, has_pages) = (flags & FLAG_SIGNED != 0, flags & FLAG_PAGES != 0);
     let crc = crc32fast::hash(&bytes[..HEADER_BYTES - CRC_BYTES]);
     ensure(header.crc.get() == crc, Part::Header, || {
         format!("its CRC is {:#010x}, its bytes have {crc:#010x}", header.crc.get())
@@ -60,7 +73,9 @@ pub(super) fn parse_header(bytes: &[u8; HEADER_BYTES]) -> Result<(Meta, Option<K
     };
     meta.faults()?;
     ensure(is_signed || header.key == [0; KEY_ID_BYTES], Part::Header, || "it names a key and has no MAC".into())?;
-    Ok((meta, is_signed.then_some(header.key)))
+    let pages_bytes = header.pages_bytes.get();
+    ensure(has_pages || pages_bytes == 0, Part::Header, || "it has the length of a page table, and none".into())?;
+    Ok(Head { meta, key: is_signed.then_some(header.key), pages_bytes: has_pages.then_some(pages_bytes) })
 }
 
 /// Fills the servers of `meta` from the server section, and checks the whole.
@@ -80,7 +95,7 @@ pub(super) fn parse_servers(meta: &mut Meta, section: &[u8]) -> Result<(), Fault
     meta.faults()
 }
 
-fn encode_header(meta: &Meta, key: Option<KeyId>) -> HeaderBytes {
+fn encode_header(meta: &Meta, key: Option<KeyId>, pages_bytes: Option<u64>) -> HeaderBytes {
     let mut header = HeaderBytes::new_zeroed();
     header.magic = MAGIC;
     // What needs nothing new is written so that an older mcomp reads it.
@@ -89,6 +104,11 @@ fn encode_header(meta: &Meta, key: Option<KeyId>) -> HeaderBytes {
         header.version = U32::new(VERSION_SIGNED);
         header.flags = U32::new(FLAG_SIGNED);
         header.key = key;
+    }
+    if let Some(pages_bytes) = pages_bytes {
+        header.version = U32::new(VERSION_PAGES);
+        header.flags = U32::new(header.flags.get() | FLAG_PAGES);
+        header.pages_bytes = U64::new(pages_bytes);
     }
     header.header_bytes = U32::new(HEADER_BYTES as u32);
     header.block_bytes = U32::new(BLOCK_BYTES as u32);
@@ -117,29 +137,33 @@ fn server_bytes(server: &ServerRecord) -> ServerBytes {
     }
 }
 
-/// Checks what comes before the CRC; whether the file is signed.
-fn check_fixed_fields(header: &HeaderBytes) -> Result<bool, Fault> {
+/// Checks what comes before the CRC; the flags.
+fn check_fixed_fields(header: &HeaderBytes) -> Result<u32, Fault> {
     ensure(header.magic == MAGIC, Part::Header, || {
         format!("it begins with \"{}\", not \"MCOMPSNP\"", header.magic.escape_ascii())
     })?;
     let version = header.version.get();
-    ensure((VERSION..=VERSION_SIGNED).contains(&version), Part::Header, || {
+    ensure((VERSION..=VERSION_PAGES).contains(&version), Part::Header, || {
         format!(
-            "it has version {version}, this mcomp reads versions {VERSION} to {VERSION_SIGNED}; \
+            "it has version {version}, this mcomp reads versions {VERSION} to {VERSION_PAGES}; \
              read it with the mcomp that wrote it"
         )
     })?;
-    let (flags, is_signed) = (header.flags.get(), version == VERSION_SIGNED);
-    let expected = if is_signed { FLAG_SIGNED } else { 0 };
-    ensure(flags == expected, Part::Header, || {
-        format!("its flags are {flags:#x}, those of version {version} are {expected:#x}")
+    let flags = header.flags.get();
+    let allowed: &[u32] = match version {
+        VERSION => &[0],
+        VERSION_SIGNED => &[FLAG_SIGNED],
+        _ => &[FLAG_PAGES, FLAG_PAGES | FLAG_SIGNED],
+    };
+    ensure(allowed.contains(&flags), Part::Header, || {
+        format!("its flags are {flags:#x}, those of version {version} are one of {allowed:x?}")
     })?;
     let sizes = [header.header_bytes.get(), header.block_bytes.get(), header.server_bytes.get()];
     let expected = [HEADER_BYTES as u32, BLOCK_BYTES as u32, SERVER_BYTES as u32];
     ensure(sizes == expected, Part::Header, || {
         format!("header, block and server record have {sizes:?} bytes, version {version} has {expected:?}")
     })?;
-    Ok(is_signed)
+    Ok(flags)
 }
 
 fn parse_cluster(header: &HeaderBytes) -> Result<String, Fault> {

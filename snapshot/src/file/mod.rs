@@ -2,7 +2,8 @@
 //!
 //! A file holds the blocks of one cut in chunks of at most 1 MiB. A full file stands alone; an
 //! incremental one holds the blocks that changed since its parent and finds that parent by cut id
-//! among the files of its own folder. `docs/snapshot.md` draws every byte.
+//! among the files of its own folder. Each may hold the page table of its cut, which says whose memory was whose.
+//! `docs/snapshot.md` draws every byte.
 //!
 //! Promises:
 //! - A file appears under its final name whole and synced, or not at all.
@@ -12,9 +13,9 @@
 //!   count, not a name.
 //! - A file that is signed with a key is changed unnoticed only by who knows that key.
 //! - Memory is bounded by the chunk table (64 bytes a chunk, and no two chunks stand closer than
-//!   [`GAP_BLOCKS`] blocks unless they are full) and by 1 MiB for each file of a chain.
+//!   [`GAP_BLOCKS`] blocks unless they are full), by the names of allocations, and by 1 MiB for each file of a chain.
 //!
-//! Leaves out: sockets, shared memory, and where keys come from. Who can write the folder can write a
+//! Leaves out: sockets, shared memory, how long an allocation lives, and where keys come from. Who can write the folder can write a
 //! valid file without a MAC, and put an old file in the place of a new one.
 
 mod bytes;
@@ -33,6 +34,7 @@ mod mac;
 mod meta;
 mod name;
 mod out;
+mod pages;
 mod reader;
 mod runs;
 mod temp;
@@ -48,6 +50,8 @@ mod folder_tests;
 mod mac_tests;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod pages_tests;
 
 pub use chain::{Chain, MAX_CHAIN_FILES};
 pub use chunk::{Codec, EncodedChunk, MAX_CHUNK_BYTES};
@@ -59,6 +63,7 @@ pub use footer::ChunkEntry;
 pub use mac::{FileKeys, Mac, Unsigned};
 pub use meta::{MAX_CLUSTER_BYTES, MAX_SERVERS, Meta, Parent, ServerRecord};
 pub use name::Name;
+pub use pages::SavedRegion;
 pub use reader::Snapshot;
 pub use runs::{Contents, Run, Runs};
 pub use writer::{Finished, Writer};

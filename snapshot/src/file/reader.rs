@@ -17,8 +17,9 @@ use super::chunk::{checksum, chunk_bytes, decode, digest};
 use super::dir::{NO_FILE, not_a_file};
 use super::error::{Fault, Part, ensure, io_error};
 use super::footer::{self, ChunkEntry, TAIL_BYTES, Table, Tail};
-use super::header::{parse_header, parse_servers, server_section_bytes};
+use super::header::{Head, parse_header, parse_servers, server_section_bytes};
 use super::mac::Signature;
+use super::pages::{self, Pages, SavedRegion};
 use super::{Dir, FileError, FileKeys, Mac, Meta, Progress, calls};
 
 /// Table entries read at a time: 1 MiB, or 2 MiB when the file is signed.
@@ -36,6 +37,8 @@ pub struct Snapshot {
     signature: Option<Signature>,
     /// Of everything but the chunks; in a signed file that includes a hash of each.
     hash: blake3::Hash,
+    /// None when the file has no page table.
+    pages: Option<Pages>,
     table: Table,
     /// The numbers of the chunks in the order of the file.
     order: Vec<usize>,
@@ -75,6 +78,30 @@ impl Snapshot {
     /// MAC promises for the chunks is checked when they are read.
     pub fn mac(&self, keys: Option<&FileKeys>) -> Mac {
         Mac::check(self.signature.as_ref(), &self.hash, &self.meta, keys)
+    }
+
+    /// How many allocations the page table has; none when there is no page table.
+    pub fn allocations(&self) -> Option<u64> {
+        self.pages.as_ref().map(|pages| pages.count)
+    }
+
+    /// The byte after the last one of an allocation; 0 when there is none.
+    pub fn allocations_end(&self) -> u64 {
+        self.pages.as_ref().map_or(0, |pages| pages.end)
+    }
+
+    /// Reads the page table, if there is one: all allocations, in address order.
+    ///
+    /// # Errors
+    ///
+    /// [`FileError::Bad`] when it is not what it was when the file was opened, [`FileError::Io`] when it cannot be read.
+    pub fn page_table(&self) -> Result<Option<Vec<SavedRegion>>, FileError> {
+        let Some(known) = &self.pages else { return Ok(None) };
+        let mut regions = Vec::new();
+        let mut take = |region| regions.push(region);
+        let found = pages::read(&self.source, known.at, known.bytes, self.meta.space_bytes(), |_| (), &mut take)?;
+        let changed = || Fault::new(Part::Pages, "it is not what it was a moment ago").read_from(self.path());
+        if found == *known { Ok(Some(regions)) } else { Err(changed()) }
     }
 
     /// The chunks, sorted by address.
@@ -136,15 +163,25 @@ impl Snapshot {
     fn load(source: Source) -> Result<Snapshot, FileError> {
         let at_fault = |fault: Fault| fault.read_from(&source.path);
         let mut head = source.read_header_bytes()?.to_vec();
-        let (mut meta, key) = parse_header(head.as_slice().try_into().expect("a whole header")).map_err(at_fault)?;
+        let parsed = parse_header(head.as_slice().try_into().expect("a whole header")).map_err(at_fault)?;
+        let Head { mut meta, key, pages_bytes } = parsed;
         head.resize(HEADER_BYTES + server_section_bytes(meta.n()), 0);
         source.read(Part::Servers, HEADER_BYTES as u64, &mut head[HEADER_BYTES..])?;
         parse_servers(&mut meta, &head[HEADER_BYTES..]).map_err(at_fault)?;
-        let tail = source.read_tail(head.len() as u64, key.is_some())?;
-        let table = source.read_table(&head, &tail, meta.space_bytes(), entry_bytes(key.is_some()))?;
-        let order = table.tiling(head.len() as u64, tail.footer_offset).map_err(at_fault)?;
+        let (at, space_bytes) = (head.len() as u64, meta.space_bytes());
+        let chunks_at = at.saturating_add(pages_bytes.unwrap_or(0));
+        let tail = source.read_tail(chunks_at, key.is_some())?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&head);
+        let mut hash = |bytes: &[u8]| {
+            hasher.update(bytes);
+        };
+        let read_pages = |bytes| pages::read(&source, at, bytes, space_bytes, &mut hash, &mut drop);
+        let pages = pages_bytes.map(read_pages).transpose()?;
+        let table = source.read_table(hasher, &tail, space_bytes, entry_bytes(key.is_some()))?;
+        let order = table.tiling(chunks_at, tail.footer_offset).map_err(at_fault)?;
         let signature = key.map(|key| Signature { key, mac: tail.mac });
-        Ok(Snapshot { meta, signature, hash: tail.hash, table, order, source })
+        Ok(Snapshot { meta, signature, hash: tail.hash, pages, table, order, source })
     }
 
     /// The stored bytes of a chunk that is the one the table speaks of, and of this cut.
@@ -165,14 +202,14 @@ impl Snapshot {
 pub(super) fn peek(dir: &Dir, name: &str) -> Result<Meta, FileError> {
     let source = Source::open_in(dir, name)?;
     let parsed = parse_header(&source.read_header_bytes()?).map_err(|fault| fault.read_from(&source.path));
-    Ok(parsed?.0)
+    Ok(parsed?.meta)
 }
 
 /// An open regular file, with the size it had when it was opened.
 #[derive(Debug)]
-struct Source {
+pub(super) struct Source {
     file: File,
-    path: PathBuf,
+    pub(super) path: PathBuf,
     file_bytes: u64,
 }
 
@@ -195,7 +232,7 @@ impl Source {
         Ok(Source { file, path, file_bytes: facts.len() })
     }
 
-    fn read(&self, part: Part, offset: u64, buffer: &mut [u8]) -> Result<(), FileError> {
+    pub(super) fn read(&self, part: Part, offset: u64, buffer: &mut [u8]) -> Result<(), FileError> {
         match calls::read_exact_at(&self.file, buffer, offset) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
                 let why = format!("the file ends before the {} bytes at offset {offset} do", buffer.len());
@@ -213,7 +250,7 @@ impl Source {
 
     fn read_tail(&self, head_bytes: u64, is_signed: bool) -> Result<Tail, FileError> {
         let at_fault = |fault: Fault| fault.read_from(&self.path);
-        let smallest = head_bytes + TAIL_BYTES as u64;
+        let smallest = head_bytes.saturating_add(TAIL_BYTES as u64);
         ensure(self.file_bytes >= smallest, Part::File, || {
             format!("it has {} bytes, and {smallest} is the least; it was cut short", self.file_bytes)
         })
@@ -225,10 +262,14 @@ impl Source {
 
     /// Reads the table piece by piece and checks each entry before the next piece is allocated: a
     /// count alone, or a hole in the file, makes nobody allocate much.
-    fn read_table(&self, head: &[u8], tail: &Tail, space_bytes: u64, entry_bytes: usize) -> Result<Table, FileError> {
+    fn read_table(
+        &self,
+        mut hasher: blake3::Hasher,
+        tail: &Tail,
+        space_bytes: u64,
+        entry_bytes: usize,
+    ) -> Result<Table, FileError> {
         let at_fault = |fault: Fault| fault.read_from(&self.path);
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(head);
         let mut table = Table::new(space_bytes);
         let mut offset = tail.footer_offset;
         let mut left = tail.totals.count;

@@ -14,7 +14,7 @@ use super::footer::{self, ChunkEntry, Table};
 use super::header::encode_head;
 use super::mac::Signer;
 use super::out::Out;
-use super::{Dir, EncodedChunk, FileError, FileKeys, Meta, Name};
+use super::{Dir, EncodedChunk, FileError, FileKeys, Meta, Name, SavedRegion, pages};
 
 /// A snapshot file in the making.
 ///
@@ -28,7 +28,8 @@ pub struct Writer {
     out: Option<Out>,
     /// None when the file is not signed.
     signer: Option<Signer>,
-    head: Vec<u8>,
+    /// The hash of what stands before the chunks.
+    hasher: blake3::Hasher,
     entries: Vec<ChunkEntry>,
 }
 
@@ -57,8 +58,7 @@ impl Writer {
     /// [`FileError::Refused`] when no snapshot can have these facts, [`FileError::Io`] when the
     /// folder cannot be written.
     pub fn create(dir: &Dir, meta: Meta) -> Result<Writer, FileError> {
-        meta.check()?;
-        Writer::begin(dir, meta, None)
+        Writer::begin(dir, meta, None, None)
     }
 
     /// Begins a file in `dir` that is signed with the first of `keys`.
@@ -67,17 +67,34 @@ impl Writer {
     ///
     /// As [`Writer::create`], and [`FileError::Refused`] when there is no key.
     pub fn create_signed(dir: &Dir, meta: Meta, keys: &FileKeys) -> Result<Writer, FileError> {
-        meta.check()?;
-        let no_key = || Fault::new(Part::File, "it cannot be signed: the secret has no node key").given();
-        let signer = keys.signer(&meta).ok_or_else(no_key)?;
-        Writer::begin(dir, meta, Some(signer))
+        Writer::begin(dir, meta, Some(keys), None)
     }
 
-    fn begin(dir: &Dir, meta: Meta, signer: Option<Signer>) -> Result<Writer, FileError> {
-        let head = encode_head(&meta, signer.as_ref().map(Signer::id));
-        let mut out = Out::create(dir)?;
-        out.put(&head)?;
-        Ok(Writer { meta, dir: dir.clone(), out: Some(out), signer, head, entries: Vec::new() })
+    /// Begins a file in `dir`, signed with the first of `keys` if there are any, with a page table if there is one: the
+    /// allocations in address order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::create_signed`], and [`FileError::Refused`] when the page table cannot be one.
+    pub fn begin(
+        dir: &Dir,
+        meta: Meta,
+        keys: Option<&FileKeys>,
+        regions: Option<&[SavedRegion]>,
+    ) -> Result<Writer, FileError> {
+        meta.check()?;
+        let no_key = || Fault::new(Part::File, "it cannot be signed: the secret has no node key").given();
+        let signer = keys.map(|keys| keys.signer(&meta).ok_or_else(no_key)).transpose()?;
+        let pages_bytes = regions.map(|regions| pages::check(regions, meta.space_bytes()));
+        let pages_bytes = pages_bytes.transpose().map_err(Fault::given)?;
+        let (mut out, mut hasher) = (Out::create(dir)?, blake3::Hasher::new());
+        let mut put = |bytes: &[u8]| {
+            hasher.update(bytes);
+            out.put(bytes)
+        };
+        put(&encode_head(&meta, signer.as_ref().map(Signer::id), pages_bytes))?;
+        regions.map_or(Ok(()), |regions| pages::write(regions, put))?;
+        Ok(Writer { meta, dir: dir.clone(), out: Some(out), signer, hasher, entries: Vec::new() })
     }
 
     /// The facts of the snapshot that is being written.
@@ -127,7 +144,7 @@ impl Writer {
         let mut out = self.take_out()?;
         let entries = std::mem::take(&mut self.entries);
         let table = Table::from_unsorted(entries, self.meta.space_bytes()).map_err(Fault::given)?;
-        put_footer(&mut out, &self.head, &table, self.signer.as_ref())?;
+        put_footer(&mut out, &mut self.hasher, &table, self.signer.as_ref())?;
         let file_bytes = out.position();
         let name = self.meta.name();
         out.publish(name.as_str())?;
@@ -149,10 +166,13 @@ impl Writer {
     }
 }
 
-fn put_footer(out: &mut Out, head: &[u8], table: &Table, signer: Option<&Signer>) -> Result<(), FileError> {
+fn put_footer(
+    out: &mut Out,
+    hasher: &mut blake3::Hasher,
+    table: &Table,
+    signer: Option<&Signer>,
+) -> Result<(), FileError> {
     let footer_offset = out.position();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(head);
     for entry in table.entries() {
         let bytes = entry.to_bytes();
         hasher.update(&bytes);

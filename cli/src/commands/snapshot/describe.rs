@@ -37,6 +37,7 @@ pub(super) fn show_text(snapshot: &Snapshot, chain: &Result<Chain, FileError>, k
         ("cut", meta.cut.to_string()),
         ("epochs", format!("cut {}, configuration {}", meta.cut_epoch, meta.config_epoch)),
         ("chunks", format!("{} with {} of memory", snapshot.chunks().len(), BinaryBytes(snapshot.memory_bytes()))),
+        ("allocated", allocations(snapshot)),
         ("stored", format!("{}{}", BinaryBytes(snapshot.stored_bytes()), ratio_words(snapshot))),
         ("file size", BinaryBytes(snapshot.file_bytes()).to_string()),
     ];
@@ -64,6 +65,8 @@ pub(super) fn show_json(snapshot: &Snapshot, chain: &Result<Chain, FileError>, k
         "reason": chain.as_ref().err().map(ToString::to_string),
         "config_epoch": meta.config_epoch,
         "chunks": snapshot.chunks().len(),
+        "allocations": snapshot.allocations(),
+        "allocations_end": snapshot.allocations().map(|_| snapshot.allocations_end()),
         "bytes": snapshot.memory_bytes(),
         "stored_bytes": snapshot.stored_bytes(),
         "file_bytes": snapshot.file_bytes(),
@@ -77,8 +80,15 @@ pub(super) fn show_json(snapshot: &Snapshot, chain: &Result<Chain, FileError>, k
     value
 }
 
+fn allocations(snapshot: &Snapshot) -> String {
+    match snapshot.allocations() {
+        None => "not recorded: nobody could tell the allocations, or an older mcomp wrote it".to_owned(),
+        Some(number) => format!("{}, up to {:#x}", count(number as usize, "allocation"), snapshot.allocations_end()),
+    }
+}
+
 /// `1 file`, `2 files`.
-pub(super) fn count(number: usize, noun: &str) -> String {
+pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 

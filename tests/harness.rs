@@ -129,6 +129,7 @@ impl Cluster {
     /// what was there before is lost, but for the snapshots.
     pub(crate) fn replace(&mut self, setup: Setup) {
         self.end_all();
+        let _ = fs::remove_dir_all(self.metadata_dir());
         (self.n, self.env) = (setup.n, setup.env.clone());
         self.servers = (0..setup.n).map(|_| None).collect();
         self.snapshotters = (0..setup.n).map(|_| None).collect();
@@ -155,6 +156,11 @@ impl Cluster {
 
     pub(crate) fn snapshot_dir(&self) -> PathBuf {
         self.dir.path().join("snapshots")
+    }
+
+    /// Where the servers keep what they agree on.
+    pub(crate) fn metadata_dir(&self) -> PathBuf {
+        self.dir.path().join("metadata")
     }
 
     /// The configuration as a program reads it.

@@ -15,6 +15,9 @@ mod boundaries;
 /// Files survive the loss of all memory: write, snapshot, restore onto other shapes, export.
 mod files;
 
+/// Snapshots know what was allocated, and a restore brings it back and fences who had it before.
+mod pages;
+
 /// Whatever is done, in any order and by many threads, memory is what a plain vector would be.
 mod model;
 

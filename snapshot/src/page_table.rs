@@ -31,7 +31,9 @@ pub(crate) fn ask(config: &Config) -> Result<Vec<SavedRegion>, Error> {
             return Ok(regions);
         }
     }
-    tracing::warn!("allocations changed all the while they were listed: what moved meanwhile may not be in the snapshot");
+    tracing::warn!(
+        "allocations changed all the while they were listed: what moved meanwhile may not be in the snapshot"
+    );
     Ok(unique(cluster.regions()?.into_iter().map(SavedRegion::from).collect()))
 }
 

@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use mcomp_client::{Cluster, Dedicated, Error, Options};
 use mcomp_config::Config;
-use mcomp_wire::meta::Region;
 use mcomp_wire::control::{RestoreAbort, RestoreBegin, RestoreEnd};
+use mcomp_wire::meta::Region;
 use mcomp_wire::{Kind, Role, Space};
 use uuid::Uuid;
 

@@ -136,11 +136,11 @@ impl Restore {
         options.role = Role::Admin;
         let cluster = Cluster::with_options(options)?;
         let regions = self.chain.newest().page_table()?.unwrap_or_default().into_iter().map(Region::from).collect();
-        // Whether most servers are there to agree on another page table is known before any memory is closed, too.
-        cluster.space_report()?;
         let restore = RestoreBegin { restore: Uuid::new_v4() };
         // All connections first: a server that is down is known before any memory is closed.
         let links: Vec<Dedicated> = (0..self.config.n()).map(|id| cluster.dedicated(id)).collect::<Result<_, _>>()?;
+        // Whether most servers are there to agree on another page table is known then, too.
+        cluster.space_report().map_err(nobody_agrees)?;
         let mut target = Target { space: cluster.space(), links, done: 0 };
         target.begin(&restore)?;
         let reset = match cluster.begin_reset(regions) {
@@ -159,6 +159,17 @@ impl Restore {
         let config_epoch = target.end(&restore).map_err(|error| cut_off(error.into()))?;
         let took_us = began.elapsed().as_micros() as u64;
         Ok(Restored { memory_bytes: target.done, config_epoch, took_us })
+    }
+}
+
+/// Why there is no page table to replace: too few servers are there to agree on anything.
+fn nobody_agrees(error: Error) -> SnapshotError {
+    match error {
+        Error::Unavailable { .. } | Error::Timeout { .. } => {
+            let reason = format!("most servers have to agree on the allocations, and {error}; nothing was changed");
+            SnapshotError::Unavailable { who: "the metadata".to_owned(), reason }
+        }
+        error => error.into(),
     }
 }
 

@@ -241,7 +241,8 @@ fn a_story() -> Vec<(&'static str, Entry)> {
         ("release", 2, Command::Release { lease: id(4) }),
         ("close", 1, Command::Close),
         ("collect", 2, Command::Collect),
-        ("reset", 0, Command::Reset { regions: vec![region] }),
+        ("reset_begins", 2, Command::Reset { part: 0, last: false, regions: vec![region] }),
+        ("reset_ends", 2, Command::Reset { part: 1, last: true, regions: Vec::new() }),
     ];
     let entries = (1..).zip(story).map(|(at, (name, session, command))| {
         let stamp = Stamp { now_ms: at * 50, random: id(at.into()), quarantine_ms: 100, spread: at % 2 == 0 };

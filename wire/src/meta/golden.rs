@@ -81,7 +81,8 @@ fn golden_commands() {
     same(&Command::Unlock { name: "l".into() }, &[&[11], &[1, b'l']]);
     same(&Command::Arrive { name: "b".into(), parties: 3, wait_ms: 0 }, &[&[12], &[1, b'b'], &[3], &[0]]);
     same(&Command::Collect, &[&[13]]);
-    same(&Command::Reset { regions: vec![a_region()] }, &[&[14], &[1], &region_bytes()]);
+    let part = Command::Reset { part: 7, last: true, regions: vec![a_region()] };
+    same(&part, &[&[14], &[7], &[1], &[1], &region_bytes()]);
 }
 
 /// The example in docs/protocol.md.

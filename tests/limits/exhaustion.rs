@@ -120,8 +120,9 @@ fn limit(cluster: &Cluster, resource: Resource, most: Option<u64>) {
 
 #[test]
 fn a_segment_above_the_limit_on_file_sizes_is_refused_before_it_is_made() {
-    let mut cluster = Setup::new(1, "1MiB").prepare();
-    let wrapper = ["sh", "-c", "ulimit -f 1024 && exec \"$@\"", "sh"];
+    let mut cluster = Setup::new(1, "8MiB").prepare();
+    // Beyond what the log of the metadata takes.
+    let wrapper = ["sh", "-c", "ulimit -f 8192 && exec \"$@\"", "sh"];
     let refuse = |cluster: &Cluster| {
         let output = under(&wrapper, cluster.command(&["server", "--id", "0"])).output().expect("it runs");
         let message = String::from_utf8_lossy(&output.stderr).into_owned();

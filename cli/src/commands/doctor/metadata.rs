@@ -50,7 +50,7 @@ fn missing(dir: &Path, elsewhere: &str) -> Vec<Finding> {
 }
 
 fn existing(dir: &Path, elsewhere: &str) -> Vec<Finding> {
-    let facts = match may_write(dir).and_then(|()| Ok(rustix::fs::stat(dir)?)) {
+    let facts = match may_write(dir).and_then(|()| rustix::fs::stat(dir)) {
         Ok(facts) => facts,
         Err(error) => {
             let what = format!("the log cannot be written there, so servers do not start: {error}");

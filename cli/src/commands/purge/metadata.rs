@@ -22,8 +22,11 @@ pub(super) struct Log {
     pub(super) bytes: u64,
 }
 
+/// The logs that are gone, and those that are not, with the reasons.
+type Purged = (Vec<Log>, Vec<(Log, Verdict)>);
+
 /// Removes the files of this cluster, but for those of the servers in `kept`. Says what is gone, and what is not.
-pub(super) fn purge(config: &Config, kept: &[u32]) -> Result<(Vec<Log>, Vec<(Log, Verdict)>), Failure> {
+pub(super) fn purge(config: &Config, kept: &[u32]) -> Result<Purged, Failure> {
     let (mut removed, mut refused) = (Vec::new(), Vec::new());
     for log in list(config)?.into_iter().filter(|log| !kept.contains(&log.id)) {
         match remove(&log) {

@@ -13,6 +13,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("wire", &[]),
     ("config", &[]),
     ("meta", &["wire"]),
+    ("quorum", &[]),
     ("consensus", &["wire", "meta"]),
     ("shm", &[]),
     ("net", &["wire"]),
@@ -20,7 +21,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("client", &["wire", "config", "shm", "net"]),
     ("snapshot", &["wire", "config", "shm", "net", "client"]),
     ("cli", &["wire", "config", "shm", "net", "server", "client", "snapshot"]),
-    ("sim", &["wire", "meta", "consensus"]),
+    ("sim", &["wire", "meta", "quorum", "consensus"]),
     ("bench", &["wire", "config", "shm", "net", "client"]),
     ("fuzz", &["wire", "config", "meta", "consensus", "shm", "net", "snapshot"]),
 ];

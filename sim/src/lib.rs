@@ -1,4 +1,4 @@
-//! The metadata of a whole cluster in one thread, from one seed.
+//! The metadata of a whole cluster in one thread, from one seed; and one replicated block ([`block`]).
 //!
 //! Real nodes of crate `consensus` with real states, a disk and a clock each, and links that delay, lose and break;
 //! servers crash, come back with what their disk has, or without it; clients ask, wait, ask again elsewhere. Whatever
@@ -9,6 +9,7 @@
 //!
 //! What it leaves out: sockets, threads and real disks, which the end-to-end tests have.
 
+pub mod block;
 mod client;
 mod cluster;
 mod disk;

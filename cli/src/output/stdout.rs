@@ -26,7 +26,8 @@ impl fmt::Display for ReaderGone {
 
 impl std::error::Error for ReaderGone {}
 
-/// Standard output, held until it is dropped. Its errors name it.
+/// Standard output, held until it is dropped. Its errors name it. It keeps nothing back: what is written goes out at
+/// once or not at all, so that nothing of a dump that was stopped comes out behind the next prompt.
 #[derive(Debug)]
 pub(crate) struct Stdout(StdoutLock<'static>);
 
@@ -44,12 +45,12 @@ impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match HUSHED.load(Ordering::Relaxed) {
             true => Err(mark(io::ErrorKind::BrokenPipe.into())),
-            false => self.0.write(bytes).map_err(mark),
+            false => rustix::io::write(&self.0, bytes).map_err(|errno| mark(errno.into())),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(mark)
+        Ok(())
     }
 }
 
@@ -78,16 +79,12 @@ impl<T: Serialize> Done<T> {
 
 /// Prints one line, at once.
 pub(crate) fn line(text: impl fmt::Display) -> io::Result<()> {
-    let mut stdout = Stdout::lock();
-    writeln!(stdout, "{text}")?;
-    stdout.flush()
+    Stdout::lock().write_all(format!("{text}\n").as_bytes())
 }
 
 /// Prints one line of JSON, at once.
 pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(value)?;
     bytes.push(b'\n');
-    let mut stdout = Stdout::lock();
-    stdout.write_all(&bytes)?;
-    stdout.flush()
+    Stdout::lock().write_all(&bytes)
 }

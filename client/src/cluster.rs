@@ -195,6 +195,12 @@ impl Cluster {
         if self.inner.eras.is_still(era) { Ok(()) } else { Err(Error::Reconnected) }
     }
 
+    /// Whether its calls show a fence: then servers have to be asked for everything, as only they look at it.
+    #[inline]
+    pub(crate) fn shows_fence(&self) -> bool {
+        self.fence.is_some()
+    }
+
     /// The connections to one server.
     pub(crate) fn pool(&self, server: u32) -> &Pool {
         &self.inner.pools[server as usize]

@@ -90,7 +90,7 @@ impl Link {
         self.last_id
     }
 
-    /// From now on requests that modify show this fence, or none.
+    /// From now on data requests show this fence, or none.
     #[inline]
     pub(crate) fn show(&mut self, fence: Option<Fence>) {
         self.fence = fence.map(Fence::emit);
@@ -100,7 +100,7 @@ impl Link {
     pub(crate) fn send(&mut self, id: u64, ask: &Ask<'_>) -> Result<(), CallError> {
         self.unanswered += 1;
         let mut header = self.connection.header(ask.kind, id);
-        let fence = self.fence.filter(|_| ask.modifies && ask.kind.is_data());
+        let fence = self.fence.filter(|_| ask.kind.is_data());
         if fence.is_some() {
             header.flags |= flags::FENCED;
         }

@@ -84,9 +84,14 @@ fn a_command_writes_with_the_fence_of_its_lock() {
     // The next one has written there, so the fence of the one before proves nothing any more, whoever shows it and how.
     let sentence = refused(&cluster, 75, "fenced", &["write", "100", "behind", "--fence", fence]);
     assert!(sentence.contains("holds no more"), "{sentence}");
-    for args in
-        [&["fill", "100", "1", "9"][..], &["add", "104", "1"], &["swap", "104", "1"], &["copy", "0", "100", "1"]]
-    {
+    // Nor does it read: what it would see is another holder's by now.
+    for args in [
+        &["fill", "100", "1", "9"][..],
+        &["add", "104", "1"],
+        &["swap", "104", "1"],
+        &["copy", "0", "100", "1"],
+        &["read", "100", "6"],
+    ] {
         let output = cluster.command(args).env("MCOMP_FENCE", fence).output().expect("mcomp runs");
         assert_eq!(output.status.code(), Some(75), "mcomp {args:?}: {output:?}");
     }

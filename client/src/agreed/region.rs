@@ -79,7 +79,9 @@ impl Session {
 }
 
 impl Cluster {
-    /// A handle whose calls show `fence`: they change nothing when the lease or lock that it is of has ended.
+    /// A handle whose calls show `fence`: they change nothing when the lease or lock that it is of has ended. What they
+    /// read is not changed any more by who held the lock before, however late his writes arrive; so they all go to the
+    /// servers, also on the same machine.
     pub fn fenced(&self, fence: Fence) -> Cluster {
         self.with_fence(Some(fence))
     }

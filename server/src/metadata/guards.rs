@@ -24,7 +24,7 @@ pub(crate) struct Guards {
     regions: AtomicUsize,
     /// Guards the table. Taken alone.
     table: RwLock<Table>,
-    /// The highest fence that this server's memory knows of. Release, after the table; Acquire, before it.
+    /// Up to which fence this server obeys. Release, after the table; Acquire, before it.
     serial: AtomicU64,
     /// Up to which entry the memory is what the log says, and whether it will go on. Taken alone.
     progress: Mutex<Progress>,
@@ -65,11 +65,17 @@ impl Guards {
 
     #[cold]
     fn check_table(&self, request: &Request<'_>, fence: Option<Fence>) -> Result<(), Refusal> {
+        if let Some(fence) = fence
+            && fence.number > self.serial.load(Ordering::Acquire)
+        {
+            return Err(Refusal::new(Status::Busy, "this server has not heard of that fence yet: try again"));
+        }
         let table = self.table.read();
         if let Some(fence) = fence
             && !table.knows(fence)
         {
-            return Err(self.unknown(fence));
+            let message = format!("fence {} of {} holds no more: the lease or lock has ended", fence.number, fence.id);
+            return Err(Refusal::new(Status::Guarded, message));
         }
         let mut refused = None;
         for_each_written(request, &mut |addr, len| {
@@ -85,14 +91,6 @@ impl Guards {
                 Err(Refusal::new(Status::Guarded, message))
             }
         }
-    }
-
-    fn unknown(&self, fence: Fence) -> Refusal {
-        if fence.number > self.serial.load(Ordering::Acquire) {
-            return Refusal::new(Status::Busy, "this server has not heard of that fence yet: try again");
-        }
-        let message = format!("fence {} of {} holds no more: the lease or lock has ended", fence.number, fence.id);
-        Refusal::new(Status::Guarded, message)
     }
 
     /// Waits until this server knows of a fence of this number, but not for long.
@@ -120,14 +118,19 @@ impl Guards {
         progress.index >= index
     }
 
-    /// Takes the guards of some entries, which have given out fences up to `serial`.
-    pub(super) fn learn<'a>(&self, serial: u64, effects: impl Iterator<Item = &'a Effect>) {
+    /// Takes the guards of some entries. Whoever has lost his is refused from now on; whoever has got one is not obeyed
+    /// before [`Guards::know`].
+    pub(super) fn learn<'a>(&self, effects: impl Iterator<Item = &'a Effect>) {
         let mut effects = effects.peekable();
         if effects.peek().is_some() {
             let mut table = self.table.write();
             effects.for_each(|effect| table.take(effect));
             self.regions.store(table.regions.len(), Ordering::SeqCst);
         }
+    }
+
+    /// Fences up to `serial` may be shown: every request of an earlier holder has ended or will be refused.
+    pub(super) fn know(&self, serial: u64) {
         self.serial.store(serial, Ordering::Release);
     }
 
@@ -208,7 +211,8 @@ mod tests {
     fn guards(shared: bool) -> Guards {
         let guards = Guards::default();
         let guard = Effect::Guard { addr: 100, len: 50, fence: LEASE, deadline_ms: 0, shared };
-        guards.learn(6, [guard, Effect::Hold(LOCK)].iter());
+        guards.learn([guard, Effect::Hold(LOCK)].iter());
+        guards.know(6);
         guards
     }
 
@@ -229,7 +233,10 @@ mod tests {
         }
         assert_eq!(write(&guards, 0, 1, Some(Fence { number: 4, ..LEASE })), Status::Guarded, "an older holder");
         assert_eq!(write(&guards, 0, 1, Some(Fence { number: 7, ..LEASE })), Status::Busy, "not heard of yet");
-        guards.learn(6, [Effect::Unguard { addr: 100 }, Effect::LetGo(LOCK)].iter());
+        let next = Fence { number: 7, ..LOCK };
+        guards.learn([Effect::Hold(next)].iter());
+        assert_eq!(write(&guards, 0, 1, Some(next)), Status::Busy, "an earlier holder's write may be under way");
+        guards.learn([Effect::Unguard { addr: 100 }, Effect::LetGo(LOCK)].iter());
         assert_eq!(write(&guards, 100, 50, None), Status::Ok);
         assert_eq!(write(&guards, 0, 1, Some(LEASE)), Status::Guarded);
         assert_eq!(write(&guards, 0, 1, Some(LOCK)), Status::Guarded);

@@ -82,11 +82,12 @@ impl Hands {
                 state.guards().into_iter().map(|effect| (0, effect)).chain(zeroes).collect()
             }
         };
-        self.guards.learn(order.serial, effects.iter().map(|(_, effect)| effect));
+        self.guards.learn(effects.iter().map(|(_, effect)| effect));
         if !effects.is_empty() {
             // Whoever was admitted before is done after this.
             self.connections.wait_for_requests(0);
         }
+        self.guards.know(order.serial);
         for (index, effect) in effects {
             match effect {
                 Effect::Zero { addr, len } if index > done => self.zero(addr, len),

@@ -186,7 +186,10 @@ impl State {
             Ok(Some(answer)) => Some(Ok(self.told(answer))),
             Err(refusal) => Some(Err(refusal)),
         };
-        self.remember(Ticket { who: ask.session, number }, told.clone());
+        // Whoever was told to try again does that under the same number.
+        if !matches!(&told, Some(Err(refusal)) if refusal.status == Status::Busy) {
+            self.remember(Ticket { who: ask.session, number }, told.clone());
+        }
         told
     }
 

@@ -79,6 +79,9 @@ enum Command {
         unix: Vec<String>,
         #[arg(long, value_name = "BYTES")]
         buffer_bytes: Option<usize>,
+        /// Answers come from a memory of this size, and payloads go into it
+        #[arg(long, value_name = "BYTES")]
+        memory_bytes: Option<usize>,
     },
     /// Become a program that ends with its parent
     #[command(hide = true)]
@@ -133,10 +136,10 @@ impl PeersArgs {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Peers(args) => peers(&args),
-        Command::RawServer { tcp, unix, buffer_bytes } => {
+        Command::RawServer { tcp, unix, buffer_bytes, memory_bytes } => {
             let addresses: Vec<Address> =
                 tcp.into_iter().map(Address::Tcp).chain(unix.into_iter().map(Address::Abstract)).collect();
-            raw_server::run(&addresses, buffer_bytes).map(|()| ExitCode::SUCCESS)
+            raw_server::run(&addresses, buffer_bytes, memory_bytes).map(|()| ExitCode::SUCCESS)
         }
         Command::Tether { parent, program, args } => {
             process::tether(parent, &program, &args).map(|()| ExitCode::SUCCESS)

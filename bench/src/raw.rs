@@ -48,7 +48,7 @@ impl Raw {
     /// Starts one server, and gives both ways to it.
     pub(crate) fn start(scratch: &Scratch, buffers: Buffers) -> anyhow::Result<Vec<Box<dyn Peer>>> {
         let addresses = [Address::Tcp(scratch.free_address()?), Address::Abstract(scratch.unique("raw"))];
-        let process = Rc::new(Raw::server(scratch, &addresses, buffers.bytes())?);
+        let process = Rc::new(Raw::server(scratch, &addresses, buffers.bytes(), None)?);
         let peer = |address| Box::new(Raw { buffers, process: Rc::clone(&process), address }) as Box<dyn Peer>;
         Ok(addresses.into_iter().map(peer).collect())
     }
@@ -58,6 +58,7 @@ impl Raw {
         scratch: &Scratch,
         addresses: &[Address],
         buffer_bytes: Option<usize>,
+        memory_bytes: Option<u64>,
     ) -> anyhow::Result<Process> {
         let mut args = vec!["raw-server".to_owned()];
         for address in addresses {
@@ -70,6 +71,9 @@ impl Raw {
         }
         if let Some(bytes) = buffer_bytes {
             args.extend(["--buffer-bytes".to_owned(), bytes.to_string()]);
+        }
+        if let Some(bytes) = memory_bytes {
+            args.extend(["--memory-bytes".to_owned(), bytes.to_string()]);
         }
         Process::start_until_ready(scratch, "raw-server", &std::env::current_exe()?, &args)
     }

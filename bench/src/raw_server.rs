@@ -7,9 +7,12 @@
 //!
 //! It keeps nothing, checks nothing and never allocates by a length that a peer names. It is started
 //! by `mcomp-bench` alone and listens on loopback only.
+//!
+//! With a memory of its own, answers come from it and payloads go into it, from one end to the other and
+//! again: the limit of a server whose bytes are somewhere, and not the same hot megabyte each time.
 
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anyhow::Context;
@@ -33,20 +36,36 @@ pub(crate) fn head(payload_bytes: usize, answer_bytes: usize) -> [u8; HEAD_BYTES
     head
 }
 
+/// What is answered, and where payloads go.
+#[derive(Clone)]
+enum Store {
+    /// The same bytes each time, and nowhere.
+    Nothing(Arc<[u8]>),
+    /// Taken for as long as a connection lasts, so there should be one at a time.
+    Memory(Arc<Mutex<Vec<u8>>>),
+}
+
 /// Serves on all addresses until the process is ended.
-pub(crate) fn run(addresses: &[Address], buffer_bytes: Option<usize>) -> anyhow::Result<()> {
+pub(crate) fn run(
+    addresses: &[Address],
+    buffer_bytes: Option<usize>,
+    memory_bytes: Option<usize>,
+) -> anyhow::Result<()> {
     let listening: Vec<Listening> = addresses
         .iter()
         .map(|address| Listening::bind(address).with_context(|| format!("cannot listen on {address}")))
         .collect::<anyhow::Result<_>>()?;
-    println!("ready");
     // Not zeros: those would come from one page that the kernel shares, and be faster than memory is.
-    let answer: Arc<[u8]> = vec![0xa5; ANSWER_BYTES].into();
+    let store = match memory_bytes {
+        None => Store::Nothing(vec![0xa5; ANSWER_BYTES].into()),
+        Some(bytes) => Store::Memory(Arc::new(Mutex::new(vec![0xa5; bytes.max(ANSWER_BYTES)]))),
+    };
+    println!("ready");
     let acceptors: Vec<_> = listening
         .into_iter()
         .map(|listening| {
-            let answer = Arc::clone(&answer);
-            thread::spawn(move || accept(listening, buffer_bytes, &answer))
+            let store = store.clone();
+            thread::spawn(move || accept(listening, buffer_bytes, &store))
         })
         .collect();
     for acceptor in acceptors {
@@ -60,12 +79,44 @@ pub(crate) fn run(addresses: &[Address], buffer_bytes: Option<usize>) -> anyhow:
 }
 
 /// Accepts until that fails. The socket is closed then.
-fn accept(listening: Listening, buffer_bytes: Option<usize>, answer: &Arc<[u8]>) -> io::Result<()> {
+fn accept(listening: Listening, buffer_bytes: Option<usize>, store: &Store) -> io::Result<()> {
     loop {
         let socket = listening.accept(buffer_bytes)?;
-        let answer = Arc::clone(answer);
+        let store = store.clone();
+        let serve = move || match store {
+            Store::Nothing(answer) => serve(socket, &answer),
+            Store::Memory(memory) => serve_memory(socket, &mut memory.lock().expect("no connection has panicked")),
+        };
         // A client that leaves is no error.
-        thread::Builder::new().stack_size(64 << 10).spawn(move || serve(socket, &answer))?;
+        thread::Builder::new().stack_size(64 << 10).spawn(serve)?;
+    }
+}
+
+/// Serves requests that come one at a time.
+fn serve_memory(mut socket: Socket, memory: &mut [u8]) -> io::Result<()> {
+    let mut request = [0; HEAD_BYTES];
+    let mut at = 0;
+    loop {
+        if let Err(error) = socket.read_exact(&mut request) {
+            return if error.kind() == io::ErrorKind::UnexpectedEof { Ok(()) } else { Err(error) };
+        }
+        let word = |at: usize| u32::from_le_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]]);
+        let (mut payload_left, mut owed_left) = (word(0) as usize, word(4) as usize);
+        while payload_left > 0 {
+            let end = memory.len().min(at + payload_left);
+            let received = socket.read(&mut memory[at..end])?;
+            if received == 0 {
+                return Ok(());
+            }
+            payload_left -= received;
+            at = (at + received) % memory.len();
+        }
+        while owed_left > 0 {
+            let end = memory.len().min(at + owed_left.min(ANSWER_BYTES));
+            socket.write_all(&memory[at..end])?;
+            owed_left -= end - at;
+            at = end % memory.len();
+        }
     }
 }
 

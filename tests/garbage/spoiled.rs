@@ -119,15 +119,21 @@ fn touches_guard(request: &Request<'_>) -> bool {
     }
 }
 
-/// Whether a frame is one that a server answers, and then goes on with what follows.
-fn is_followed(bytes: &[u8]) -> bool {
+/// Whether a frame of this role is one that a server answers, and then goes on with what follows.
+fn is_followed(bytes: &[u8], role: Role) -> bool {
     let Some((head, body)) = bytes.split_first_chunk::<HEADER_LEN>() else { return false };
     let Ok(header) = Header::parse(head) else { return false };
     let whole = header.length as usize == body.len() && body.len() <= limits::MAX_BODY;
     // A seal is put on later, where there is a key.
     let plain = header.flags & flags::SEALED == 0 && header.check_request(false).is_ok();
     let sound = whole && plain && header.check_body(body).is_ok();
-    sound && Kind::from_wire(header.kind).is_some_and(|kind| kind != Kind::Bye)
+    let is_answered = |kind| match kind {
+        Kind::Bye => false,
+        // What a server says to another has no answer, and the end of the connection where it makes no sense.
+        Kind::Peer => role != Role::Node,
+        _ => true,
+    };
+    sound && Kind::from_wire(header.kind).is_some_and(is_answered)
 }
 
 /// Spoiled frames for one connection. After the last one, if it breaks the order of frames, nothing can follow;
@@ -139,13 +145,13 @@ struct Volley {
 }
 
 impl Volley {
-    /// At most `most` frames for a far side that has been greeted.
-    fn greeted(random: &mut fastrand::Rng, most: u64) -> Volley {
+    /// At most `most` frames for a far side that has been greeted by one of this role.
+    fn greeted(random: &mut fastrand::Rng, role: Role, most: u64) -> Volley {
         let mut volley = Volley::default();
         while volley.frames() < most.min(VOLLEY) && volley.last.is_none() {
             let (kind, body) = valid_request(random);
             let bytes = spoiled(random, kind, &body);
-            if is_followed(&bytes) {
+            if is_followed(&bytes, role) {
                 volley.followed.push(bytes);
             } else if random.u32(..8) == 0 {
                 // Most of those that break the order are left out, so that a connection sees many frames.
@@ -221,7 +227,7 @@ impl Target<'_> {
                 When::BeforeHandshake => (Peer::connect(endpoint), Volley::first(random, &self.hello)),
                 When::AfterHandshake => {
                     let peer = Peer::admitted(endpoint, &self.hello, self.keyring);
-                    (peer, Volley::greeted(random, count - tally.frames))
+                    (peer, Volley::greeted(random, self.hello.role, count - tally.frames))
                 }
             };
             let bytes = volley.bytes(random, &mut peer);

@@ -99,8 +99,15 @@ impl Keyring {
         named.map_err(|error| {
             let _ = std::fs::remove_file(&beside);
             unwritable(error)
-        })
+        })?;
+        sync_folder_of(path).map_err(unwritable)
     }
+}
+
+/// Lets the new name of a file outlive a power cut.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn unfit_secret(path: &Path, unfit: Unfit) -> SecretError {
@@ -137,6 +144,14 @@ mod tests {
         other.store(&path, "", true).unwrap();
         assert_eq!(Keyring::load(&path).unwrap(), other);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
+
+    /// A name without a folder is one of the working folder, which is synced as well.
+    #[test]
+    fn the_folder_of_a_bare_name_is_where_we_are() {
+        sync_folder_of(Path::new("mcomp.secret")).unwrap();
+        let missing = sync_folder_of(&folder().path().join("missing/mcomp.secret")).unwrap_err();
+        assert_eq!(missing.kind(), io::ErrorKind::NotFound);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! Retention counts whole chains only. It removes a file when all of this is true: it bears the name
 //! that its own header gives it, it is of the cluster in question, it is complete, and no snapshot
 //! that is kept builds on it. So a broken file, a file that a person renamed, and the last chain that
-//! can be restored always stay. While a file cannot be read at all, nothing is removed.
+//! can be restored always stay. While a file cannot be read at all, nothing is removed. A file with an impossible date
+//! counts as broken: it is neither the newest, nor built on.
 //!
 //! Leaves out: reading chunks. A file with damaged chunks counts as complete until it is verified.
 
@@ -11,12 +12,18 @@ use std::collections::{HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::chain::is_snapshot_name;
 use super::dir::{A_LINK, not_a_file};
 use super::reader::peek;
 use super::{Dir, FileError, MAX_CHAIN_FILES, Meta, Snapshot, temp};
+
+/// How far ahead of the clock of this machine a snapshot may be dated. A clock may have been set back by decades, as one
+/// that has lost its battery; it is not a thousand years slow. The limit moves on with the clock, and the time of a
+/// snapshot by a microsecond beyond that of the newest, so nobody's file keeps the next one from having a date.
+const FAR_AHEAD_US: i64 = 1000 * 365 * 24 * 3600 * 1_000_000;
 
 /// A folder of snapshots.
 #[derive(Debug, Clone)]
@@ -167,6 +174,7 @@ impl Folder {
             entries.push(self.entry(name, &opened));
             unread = unread.or(opened.err().filter(|error| matches!(error, FileError::Io { .. })));
         }
+        break_undated(&mut entries, Timestamp::now().as_microsecond());
         break_orphans(&mut entries);
         entries.sort_by_key(|entry| (entry.meta.as_ref().map(|m| (m.created_us, m.cut_epoch)), entry.name.clone()));
         Ok((entries, unread))
@@ -182,6 +190,16 @@ impl Folder {
             }
         };
         Entry { name, path, meta, size_bytes, state }
+    }
+}
+
+/// Marks as broken what is dated so far ahead that all later snapshots would look older.
+fn break_undated(entries: &mut [Entry], now_us: i64) {
+    let latest_us = now_us.saturating_add(FAR_AHEAD_US);
+    let is_undated = |entry: &&mut Entry| entry.meta.as_ref().is_some_and(|meta| meta.created_us > latest_us);
+    for entry in entries.iter_mut().filter(|entry| entry.state == State::Complete).filter(is_undated) {
+        let why = "it is dated more than a thousand years ahead, and no clock is that wrong: move it elsewhere";
+        entry.state = State::Broken(why.to_owned());
     }
 }
 

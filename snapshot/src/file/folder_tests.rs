@@ -261,3 +261,21 @@ fn a_damaged_chunk_stops_an_export_and_leaves_no_image() {
     assert!(matches!(result, Err(FileError::Bad { .. })), "{result:?}");
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 1, "only the folder itself is left");
 }
+
+/// Whoever puts it there, a file of the last day of the calendar is not the newest, and leaves room for the next.
+#[test]
+fn a_date_that_no_clock_shows_is_no_date() {
+    let (_scratch, folder) = scratch();
+    let real = put(&folder, full(1, 8));
+    let planted = put(&folder, Meta { created_us: 253_402_300_799_999_999, ..full(2, 8) });
+    let child = put(&folder, incremental(3, &planted));
+    let slow_clock_us = jiff::Timestamp::now().as_microsecond() + 80 * 365 * 24 * 3600 * 1_000_000;
+    let ahead = put(&folder, Meta { created_us: slow_clock_us, ..full(4, 8) });
+    let entries = folder.list().unwrap();
+    let state = |meta: &Meta| &entries.iter().find(|entry| entry.name == meta.name().as_str()).unwrap().state;
+    assert!(matches!(state(&planted), State::Broken(why) if why.contains("a thousand years")), "{:?}", state(&planted));
+    assert!(matches!(state(&child), State::Broken(_)), "it builds on that file");
+    assert_eq!((state(&real), state(&ahead)), (&State::Complete, &State::Complete));
+    let pruned = folder.prune("demo", 2).unwrap();
+    assert!(pruned.removed.is_empty() && pruned.broken.len() == 2, "{pruned:?}");
+}

@@ -166,6 +166,19 @@ fn who_has_the_key_is_served_and_nobody_else() {
     wait_until("a wrong key is counted too", || refused(&cluster, "no_proof") > without);
 }
 
+/// As all commands do: what it takes is another secret, not a server.
+#[test]
+fn a_status_with_a_wrong_secret_is_not_permitted() {
+    let cluster = with_secret(&Keyring::random().unwrap());
+    cluster.ok(&["status"]);
+    Keyring::random().unwrap().store(&cluster.secret_path(), "", true).unwrap();
+    let output = cluster.run(&["status", "--json"]);
+    assert_eq!(output.status.code(), Some(77), "{output:?}");
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(status["servers"][0]["kind"], "denied", "{status}");
+    assert_eq!(cluster.run(&["read", "0", "1"]).status.code(), Some(77));
+}
+
 #[test]
 fn a_client_with_a_secret_does_not_talk_to_a_server_without() {
     let cluster = Setup::new(1, K).servers();

@@ -29,7 +29,7 @@ pub(crate) fn run(globals: &Globals) -> anyhow::Result<Exit> {
     if let Some(hint) = status.hint() {
         globals.note(hint);
     }
-    Ok(if status.is_whole() { Exit::DONE } else { Exit::UNAVAILABLE })
+    Ok(status.exit())
 }
 
 /// What is known of a cluster at one moment.
@@ -63,6 +63,9 @@ pub(super) struct Silence {
 impl Silence {
     /// The word for a process that was not asked: the configuration is wrong.
     pub(super) const UNASKED: &str = "config";
+
+    /// The word for a process that does not believe whoever asks.
+    const DENIED: &str = "denied";
 }
 
 impl<S> Process<S> {
@@ -110,9 +113,15 @@ impl ClusterStatus {
         }
     }
 
-    /// Whether every server answered. Memory works without snapshot processes.
-    fn is_whole(&self) -> bool {
-        self.servers.iter().all(|server| server.said.is_ok())
+    /// Whether every server answered; memory works without snapshot processes. Servers that answer nothing but that they
+    /// do not believe the one who asks are not missing: another secret or certificate is what it takes.
+    fn exit(&self) -> Exit {
+        let silences: Vec<&Silence> = self.servers.iter().filter_map(|server| server.said.as_ref().err()).collect();
+        match silences.iter().all(|silence| silence.kind == Silence::DENIED) {
+            _ if silences.is_empty() => Exit::DONE,
+            true => Exit::NOT_PERMITTED,
+            false => Exit::UNAVAILABLE,
+        }
     }
 
     /// The way out, when not a single server answers.
@@ -267,7 +276,21 @@ mod tests {
         assert!(json["servers"][1].get("pid").is_none());
         assert_eq!(json["snapshotters"][0]["state"], "running");
         assert_eq!(json["snapshotters"][0]["master"], true);
-        assert!(!status().is_whole());
+    }
+
+    #[test]
+    fn servers_that_believe_nobody_are_told_from_those_that_are_gone() {
+        let silent = |kinds: &[&'static str]| {
+            let mut status = status();
+            for (server, kind) in status.servers.iter_mut().zip(kinds) {
+                server.said = Err(Silence { kind, error: String::new() });
+            }
+            status.exit().code()
+        };
+        assert_eq!([silent(&["denied"]), silent(&["denied", "denied"]), silent(&["denied", "timeout"])], [69, 77, 69]);
+        let mut status = status();
+        status.servers.truncate(1);
+        assert_eq!(status.exit().code(), 0);
     }
 
     #[test]

@@ -145,12 +145,25 @@ fn files_that_cannot_be_used_are_named() {
     let cluster = with_tls(Setup::new(1, K).with(SECURITY), None);
     let key = cluster.dir.path().join("key.pem");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).expect("its mode");
-    let commands: [&[&str]; 4] = [&["read", "0", "1"], &["config", "check"], &["doctor"], &["server", "--id", "0"]];
+    let commands: [&[&str]; 3] = [&["read", "0", "1"], &["config", "check"], &["server", "--id", "0"]];
     for command in commands {
         let output = cluster.exits(78, command);
         assert!(String::from_utf8_lossy(&output.stderr).contains("chmod 600"), "{command:?}: {output:?}");
     }
+    let diagnosed = |words: &str| {
+        let output = cluster.exits(1, &["doctor", "--json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let findings = report["findings"].as_array().expect("findings");
+        let of_certificates = findings.iter().find(|finding| finding["check"] == "certificates").expect("a finding");
+        assert_eq!(of_certificates["level"], "fail", "{of_certificates}");
+        assert!(of_certificates["what"].as_str().is_some_and(|what| what.contains(words)), "{of_certificates}");
+        let skipped = |finding: &Value| finding["check"] == "address" && finding["level"] == "skipped";
+        assert!(findings.iter().any(skipped), "a server that cannot be asked runs there: {report}");
+        assert!(findings.iter().any(|finding| finding["check"] == "clock"), "the rest is looked at: {report}");
+    };
+    diagnosed("chmod 600");
     fs::remove_file(&key).expect("it was there");
     let output = cluster.exits(74, &["config", "check"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("key.pem cannot be read"), "{output:?}");
+    diagnosed("key.pem cannot be read");
 }

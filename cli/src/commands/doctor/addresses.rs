@@ -149,7 +149,9 @@ impl<'a> Process<'a> {
                 Finding::warn(ADDRESS, address, format!("{role} runs there and turns clients away: {error}"), fix)
             }
             _ if silence.kind == Silence::UNASKED => {
-                let what = format!("it is taken, and whether by {role} cannot be asked without the secret");
+                let what = format!(
+                    "it is taken, and whether by {role} cannot be asked without the secret or the certificates"
+                );
                 Finding::skipped(ADDRESS, address, what)
             }
             // It runs as well as ever, with another secret than that of this file, or with one where the file has none.

@@ -1,7 +1,4 @@
-//! Will others believe the certificate of this machine, today and in two weeks?
-//!
-//! That they can be read goes without saying here: with files that cannot, no process could have been asked, and the
-//! command has said so instead.
+//! Can the certificate of this machine be read, and will others believe it, today and in two weeks?
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};

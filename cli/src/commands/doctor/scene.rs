@@ -76,7 +76,7 @@ impl Scene {
     ) -> anyhow::Result<Scene> {
         let secret = config.secret_file().map(Keyring::load).transpose();
         let status = match &secret {
-            Ok(_) => ClusterStatus::ask(&config, &Cluster::connect(&config)?),
+            Ok(_) => ask(&config)?,
             // Nobody answers who does not prove a key, so nobody is asked.
             Err(error) => ClusterStatus::unasked(&config, &error.to_string()),
         };
@@ -118,5 +118,14 @@ impl Scene {
     /// Whether snapshots are made without being asked for.
     pub(super) fn is_scheduled(&self) -> bool {
         self.config.snapshot().every.is_some()
+    }
+}
+
+/// What every process says; nothing where no certificate of ours can be shown to it, which is a finding of its own.
+fn ask(config: &Config) -> Result<ClusterStatus, mcomp_client::Error> {
+    match Cluster::connect(config) {
+        Ok(cluster) => Ok(ClusterStatus::ask(config, &cluster)),
+        Err(error) if config.tls().is_some() => Ok(ClusterStatus::unasked(config, &error.to_string())),
+        Err(error) => Err(error),
     }
 }

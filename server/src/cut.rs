@@ -10,6 +10,7 @@
 //! from its next message, which the cut no longer knows.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub(crate) struct Cuts {
     control: Mutex<Control>,
     /// Guards the hold. Taken last, never across anything slow.
     hold: Mutex<Hold>,
+    /// Whether the server stops: then no shadow area is wanted any more. Relaxed: a flag, looked at again soon.
+    stopping: AtomicBool,
     /// Signalled when a hold ends.
     released: Condvar,
     /// Signalled when there is something to time, or nothing any more.
@@ -77,7 +80,8 @@ impl Cuts {
     ) -> Arc<Cuts> {
         let (control, hold) = (Mutex::default(), Mutex::default());
         let (released, timer) = (Condvar::new(), Condvar::new());
-        Arc::new(Cuts { segment, counters, hold_max, time_limit, control, hold, released, timer })
+        let stopping = AtomicBool::new(false);
+        Arc::new(Cuts { segment, counters, hold_max, time_limit, control, hold, stopping, released, timer })
     }
 
     /// Waits until no answers are held. Called before any answer of a data request leaves.
@@ -110,7 +114,9 @@ impl Cuts {
         if self.segment.is_restoring() {
             return Err(Refusal::new(Status::Restoring, "a restore is under way: the memory is not whole"));
         }
-        self.prepare_shadow().map_err(|error| Refusal::new(Status::Full, error.to_string()))?;
+        if !self.prepare_shadow().map_err(|error| Refusal::new(Status::Full, error.to_string()))? {
+            return Err(Refusal::new(Status::Stopping, "this server is stopping: the snapshot was not begun"));
+        }
         control.current = Some(Cut { id: request.cut, connection, switched: false, held: None });
         let mut hold = self.hold.lock();
         hold.cut_ends = Some((request.cut, Instant::now() + self.time_limit));
@@ -122,18 +128,20 @@ impl Cuts {
         })
     }
 
-    /// Allocates the shadow area in a thread that steps back: the kernel zeroes all of it.
-    fn prepare_shadow(&self) -> Result<(), ShmError> {
+    /// Allocates the shadow area in a thread that steps back: the kernel zeroes all of it. False when the server stops
+    /// meanwhile, which does not wait for the rest.
+    fn prepare_shadow(&self) -> Result<bool, ShmError> {
+        let prepare = || self.segment.prepare_shadow_while(|| !self.stopping.load(Ordering::Relaxed));
         std::thread::scope(|scope| {
             let thread = Builder::new().name("prepare".into()).stack_size(128 << 10);
             let preparing = thread.spawn_scoped(scope, || {
                 step_back();
-                self.segment.prepare_shadow()
+                prepare()
             });
             match preparing {
                 Ok(preparing) => preparing.join().expect("allocating does not panic"),
                 // Without a thread it is done here, and writers may feel it.
-                Err(_) => self.segment.prepare_shadow(),
+                Err(_) => prepare(),
             }
         })
     }
@@ -210,6 +218,7 @@ impl Cuts {
 
     /// Ends whatever is in progress: the server stops.
     pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
         self.end_current(&mut self.control.lock(), "the server was stopped");
         self.hold.lock().stop = true;
         self.timer.notify_all();
@@ -361,5 +370,14 @@ mod tests {
         cuts.switch(MASTER, &second).unwrap();
         cuts.end_overdue(second.cut, "it ran out");
         assert_eq!(cuts.release(MASTER, &CutRelease { cut: second.cut }).unwrap_err().status, Status::CutLost);
+    }
+    #[test]
+    fn a_stopping_server_prepares_no_cut() {
+        let scratch = Scratch::new();
+        let cuts = cuts(&scratch);
+        cuts.stop();
+        let refused = cuts.prepare(MASTER, &CutPrepare { cut: Uuid::from_u128(1) }).unwrap_err();
+        assert_eq!(refused.status, Status::Stopping, "{}", refused.message);
+        assert!(scratch.segment.switch(scratch.segment.epoch() + 1).is_err(), "there is no shadow area");
     }
 }

@@ -10,6 +10,9 @@ use crate::open::{allocate, populate};
 use crate::preflight;
 use crate::segment::Segment;
 
+/// Allocated at a time: milliseconds.
+const PIECE_BYTES: u64 = 16 << 20;
+
 /// The shadow area, guarded by the mutex around it.
 ///
 /// Lock order: taken before the semaphore of a block (by `end_cut`, when a writer has vanished), and by cut commands only
@@ -26,19 +29,43 @@ impl Segment {
     /// # Errors
     /// [`ShmError::Full`] with the numbers: the cut must be refused.
     pub fn prepare_shadow(&self) -> Result<(), ShmError> {
+        self.prepare_shadow_while(|| true).map(|prepared| debug_assert!(prepared, "nobody gave it up"))
+    }
+
+    /// The same for as long as it is wanted, which is asked before each piece of 16 MiB. False, and nothing is kept,
+    /// when it is not: a large area takes seconds.
+    ///
+    /// # Errors
+    /// As [`Segment::prepare_shadow`].
+    pub fn prepare_shadow_while(&self, is_wanted: impl Fn() -> bool) -> Result<bool, ShmError> {
         let mut shadow = self.lock_shadow();
-        if shadow.is_prepared {
-            return Ok(());
+        if !shadow.is_prepared {
+            preflight::check(self.map.regions().k_bytes)?;
+            let made = self.allocate_shadow(is_wanted);
+            if !matches!(made, Ok(true)) {
+                self.punch_shadow()?;
+            }
+            shadow.is_prepared = made.map_err(|error| match error {
+                // Of one piece; the numbers are to be those of all.
+                ShmError::Full { .. } => preflight::full(self.map.regions().k_bytes),
+                error => error,
+            })?;
         }
+        Ok(shadow.is_prepared)
+    }
+
+    fn allocate_shadow(&self, is_wanted: impl Fn() -> bool) -> Result<bool, ShmError> {
         let regions = self.map.regions();
-        preflight::check(regions.k_bytes)?;
-        allocate(&self.object, regions.shadow_offset, regions.k_bytes)?;
-        if let Err(error) = populate(&self.map, &self.object, regions.shadow_offset, regions.k_bytes) {
-            self.punch_shadow()?;
-            return Err(error);
+        let end = regions.shadow_offset + regions.k_bytes;
+        for offset in (regions.shadow_offset..end).step_by(PIECE_BYTES as usize) {
+            if !is_wanted() {
+                return Ok(false);
+            }
+            let len_bytes = PIECE_BYTES.min(end - offset);
+            allocate(&self.object, offset, len_bytes)?;
+            populate(&self.map, &self.object, offset, len_bytes)?;
         }
-        shadow.is_prepared = true;
-        Ok(())
+        Ok(true)
     }
 
     /// Gives the memory of the shadow area back; the file keeps its size.

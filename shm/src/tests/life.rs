@@ -1,5 +1,6 @@
 //! A segment's life: created, taken over, refused, purged.
 
+use std::cell::Cell;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::mem::offset_of;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -125,6 +126,25 @@ fn a_block_that_cannot_be_finished_is_refused_until_it_is_wholly_written() {
     segment.write(segment.span(4000, 2 * 4096).unwrap(), &[5; 2 * 4096]).unwrap();
     assert_eq!(segment.torn_blocks(), 0);
     assert_eq!(segment.compare(segment.span(4096, 4096).unwrap(), &[5; 4096]), Ok(None));
+}
+
+#[test]
+fn a_shadow_area_that_is_given_up_leaves_nothing() {
+    let scratch = Scratch::new();
+    let segment = scratch.segment(9 << 10);
+    let allocated_bytes = || fs::metadata(segment.path()).unwrap().blocks() * 512;
+    let before = allocated_bytes();
+    let asked = Cell::new(0);
+    let prepared = segment.prepare_shadow_while(|| {
+        asked.set(asked.get() + 1);
+        asked.get() < 3
+    });
+    assert_eq!((prepared.unwrap(), asked.get(), allocated_bytes()), (false, 3, before));
+    assert!(matches!(segment.switch(9), Err(ShmError::ShadowNotPrepared { asked: 9 })));
+    segment.prepare_shadow().unwrap();
+    assert_eq!(allocated_bytes(), before + 9 * 4096 * 1024);
+    assert!(segment.prepare_shadow_while(|| false).unwrap(), "it is there");
+    segment.switch(9).unwrap();
 }
 
 /// A block healed after the instant of a cut was still torn at that instant.

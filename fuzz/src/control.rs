@@ -78,7 +78,7 @@ messages! {
     "snapshot_created" SnapshotCreated = a_snapshot(),
     "snapshot_collect" SnapshotCollect = SnapshotCollect { cut: ID, epoch: 5, segment: ID, since: 3, level: -7 },
     "snapshot_collected" SnapshotCollected = SnapshotCollected { chunks: 1000 },
-    "snapshotter_status" SnapshotterStatus = SnapshotterStatus { id: 1, master: true, ok: 9, ..Default::default() },
+    "snapshotter_status" SnapshotterStatus = a_snapshotter(),
 }
 
 const ID: Uuid = Uuid::from_u128(0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10);
@@ -129,6 +129,16 @@ pub(crate) fn a_status() -> ServerStatus {
         torn_blocks: 1,
     };
     ServerStatus { id: 1, state: "serving".into(), pid: 4711, k: 64 << 20, counters, ..Default::default() }
+}
+
+fn a_snapshotter() -> SnapshotterStatus {
+    SnapshotterStatus {
+        id: 1,
+        master: true,
+        ok: 9,
+        rejected: [("bad_frame".to_owned(), 3)].into(),
+        ..Default::default()
+    }
 }
 
 fn a_snapshot() -> SnapshotCreated {

@@ -14,7 +14,7 @@ use mcomp_wire::{Kind, Status};
 use rustix::io::Errno;
 
 use crate::places::{NoPlace, Origin};
-use crate::{Listener, Stream, error_frame};
+use crate::{Cause, Listener, Stream, error_frame};
 
 /// Refused sockets that are kept open for a moment, so that the peer can read why: one that is closed with
 /// unread bytes takes back what was sent.
@@ -61,6 +61,18 @@ pub enum Unserved {
     /// There is no thread to serve it.
     #[error("this process cannot start another thread (ulimit -u, or a limit on tasks): {0}: try again")]
     Thread(#[source] io::Error),
+}
+
+impl Unserved {
+    /// What it is counted under.
+    pub fn cause(&self) -> Cause {
+        match self {
+            Unserved::Full { .. } => Cause::MaxConnections,
+            Unserved::FullForOne { .. } => Cause::MaxConnectionsPerAddress,
+            Unserved::OpenFiles => Cause::OpenFiles,
+            Unserved::Thread(_) => Cause::Threads,
+        }
+    }
 }
 
 impl From<NoPlace> for Unserved {

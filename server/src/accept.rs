@@ -7,7 +7,6 @@ use std::time::Duration;
 use mcomp_net::{Host, Listener, Origin, Phase, Stream, Unserved};
 
 use crate::connection::Connection;
-use crate::counters::Cause;
 use crate::server::{Shared, Spawn};
 
 /// Accepts until the listener is closed.
@@ -17,7 +16,7 @@ pub(crate) fn run(listener: &Listener, shared: Arc<Shared>, spawn: Spawn) {
 
 /// Counts a connection that is not served, and says why it is not.
 pub(crate) fn refused(shared: &Shared, why: &Unserved) -> String {
-    shared.counters.reject(cause(why));
+    shared.counters.reject(why.cause());
     tracing::debug!(%why, "connection refused");
     match why {
         Unserved::Full { .. } => {
@@ -67,15 +66,6 @@ impl Host for Door {
 
     fn pause(&self, duration: Duration) {
         self.shared.pause(duration);
-    }
-}
-
-fn cause(why: &Unserved) -> Cause {
-    match why {
-        Unserved::Full { .. } => Cause::MaxConnections,
-        Unserved::FullForOne { .. } => Cause::MaxConnectionsPerAddress,
-        Unserved::OpenFiles => Cause::OpenFiles,
-        Unserved::Thread(_) => Cause::Threads,
     }
 }
 

@@ -12,13 +12,13 @@ use std::time::Instant;
 
 use mcomp_net::auth::SEAL_LEN;
 use mcomp_net::tls::is_tls;
-use mcomp_net::{Finish, Glance, Inbox, Phase, Received, Spinning, Stream, Watch};
+use mcomp_net::{Cause, Finish, Glance, Inbox, Phase, Received, Spinning, Stream, Watch};
 use mcomp_wire::{FrameError, Header, Kind, Role, Status, flags, limits};
 use uuid::Uuid;
 
 use crate::budget::Share;
 use crate::connections::Place;
-use crate::counters::{Cause, Tally};
+use crate::counters::Tally;
 use crate::metadata::PeerInbox;
 use crate::outbox::{FLUSH_BYTES, Outbox};
 use crate::server::Shared;
@@ -308,17 +308,11 @@ impl Connection {
     }
 
     fn report(&self, error: &io::Error) {
-        let cause = match self.watch.overdue() {
-            Some(Phase::Handshake) => Cause::HandshakeTimeout,
-            Some(Phase::Frame) => Cause::FrameTimeout,
-            Some(Phase::Write) => Cause::WriteTimeout,
-            _ if is_tls(error) => Cause::BadTls,
-            _ => {
-                tracing::debug!(peer = self.stream.peer(), %error, "connection lost");
-                return;
-            }
-        };
-        self.shared.counters.reject(cause);
+        let overdue = self.watch.overdue().and_then(Cause::of_overdue);
+        match overdue.or(is_tls(error).then_some(Cause::BadTls)) {
+            Some(cause) => self.shared.counters.reject(cause),
+            None => tracing::debug!(peer = self.stream.peer(), %error, "connection lost"),
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 //!
 //! Durations are counted only when somebody can read them: without metrics no clock is read for them.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use mcomp_net::{Cause, Refusals};
 use mcomp_wire::control::{ByteCounters, Counters as Report, SnapshotCounters};
 use mcomp_wire::{Kind, Status, limits};
 use parking_lot::Mutex;
@@ -14,83 +14,12 @@ use parking_lot::Mutex;
 use crate::histogram::Histogram;
 
 const KINDS: usize = Kind::Batch as usize + 1;
-const STATUSES: usize = Status::ALL.len();
-
-/// Causes of refusal that the status of an answer does not name: there was nobody to answer to, or the answer was
-/// BUSY and there are several ways to be busy. Each refusal is counted once, under its cause or under its status.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
-    /// All connections were taken.
-    MaxConnections,
-    /// One address had all the connections that one may have.
-    MaxConnectionsPerAddress,
-    /// There was no descriptor for a connection.
-    OpenFiles,
-    /// There was no thread for a connection.
-    Threads,
-    /// The large buffers were used up.
-    BufferBudget,
-    /// The handshake took too long.
-    HandshakeTimeout,
-    /// A frame was begun and not finished in time.
-    FrameTimeout,
-    /// The peer did not take its answer in time.
-    WriteTimeout,
-    /// Bytes that are no frame.
-    BadFrame,
-    /// A frame whose seal does not fit.
-    BadSeal,
-    /// A handshake without a key, where one is due.
-    NoProof,
-    /// A handshake with another key.
-    BadProof,
-    /// No TLS where it is due, or a certificate that one of both sides does not accept.
-    BadTls,
-}
-
-impl Cause {
-    const ALL: [Cause; 13] = [
-        Cause::MaxConnections,
-        Cause::MaxConnectionsPerAddress,
-        Cause::OpenFiles,
-        Cause::Threads,
-        Cause::BufferBudget,
-        Cause::HandshakeTimeout,
-        Cause::FrameTimeout,
-        Cause::WriteTimeout,
-        Cause::BadFrame,
-        Cause::BadSeal,
-        Cause::NoProof,
-        Cause::BadProof,
-        Cause::BadTls,
-    ];
-
-    /// The stable word for it; that of the setting where there is one, so that an operator knows what to change.
-    fn word(self) -> &'static str {
-        match self {
-            Cause::MaxConnections => "max_connections",
-            Cause::MaxConnectionsPerAddress => "max_connections_per_address",
-            Cause::OpenFiles => "open_files",
-            Cause::Threads => "threads",
-            Cause::BufferBudget => "buffer_budget",
-            Cause::HandshakeTimeout => "handshake_timeout",
-            Cause::FrameTimeout => "frame_timeout",
-            Cause::WriteTimeout => "write_timeout",
-            Cause::BadFrame => "bad_frame",
-            Cause::BadSeal => "bad_seal",
-            Cause::NoProof => "no_proof",
-            Cause::BadProof => "bad_proof",
-            Cause::BadTls => "bad_tls",
-        }
-    }
-}
 
 /// Totals since the server started. Relaxed everywhere: counts order nothing.
 #[derive(Debug)]
 pub(crate) struct Counters {
     ops: [AtomicU64; KINDS],
-    refused: [AtomicU64; STATUSES],
-    causes: [AtomicU64; Cause::ALL.len()],
+    refusals: Refusals,
     read_bytes: AtomicU64,
     written_bytes: AtomicU64,
     snapshots_ok: AtomicU64,
@@ -126,8 +55,7 @@ impl Default for Counters {
     fn default() -> Counters {
         Counters {
             ops: [const { AtomicU64::new(0) }; KINDS],
-            refused: [const { AtomicU64::new(0) }; STATUSES],
-            causes: [const { AtomicU64::new(0) }; Cause::ALL.len()],
+            refusals: Refusals::default(),
             read_bytes: AtomicU64::new(0),
             written_bytes: AtomicU64::new(0),
             snapshots_ok: AtomicU64::new(0),
@@ -196,12 +124,12 @@ impl Counters {
 
     /// Counts a refusal under the status of its answer.
     pub(crate) fn refuse(&self, status: Status) {
-        self.refused[status as usize].fetch_add(1, Ordering::Relaxed);
+        self.refusals.refuse(status);
     }
 
     /// Counts a refusal under its cause.
     pub(crate) fn reject(&self, cause: Cause) {
-        self.causes[cause as usize].fetch_add(1, Ordering::Relaxed);
+        self.refusals.reject(cause);
     }
 
     /// Counts the end of a cut; `failure` says why there is no snapshot. It may be a peer's, and as long as a
@@ -223,7 +151,7 @@ impl Counters {
         Report {
             ops: self.ops().map(|(kind, count)| (kind.to_owned(), count)).collect(),
             bytes: ByteCounters { read, written },
-            rejected: non_zero(self.rejected()),
+            rejected: self.refusals.report(),
             snapshot: SnapshotCounters { ok, aborted, last_error: self.last_error.lock().clone() },
             repaired_blocks: 0,
             torn_blocks: 0,
@@ -242,9 +170,7 @@ impl Counters {
 
     /// Refusals by status and by cause.
     pub(crate) fn rejected(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let refused = Status::ALL.iter().filter(|&&status| status != Status::Ok);
-        let statuses = refused.map(|&status| (status.word(), load(&self.refused[status as usize])));
-        statuses.chain(Cause::ALL.into_iter().map(|cause| (cause.word(), load(&self.causes[cause as usize]))))
+        self.refusals.counts()
     }
 
     /// Cuts by their end.
@@ -279,10 +205,6 @@ fn data_kinds() -> impl Iterator<Item = Kind> {
 
 fn load(count: &AtomicU64) -> u64 {
     count.load(Ordering::Relaxed)
-}
-
-fn non_zero(counts: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
-    counts.filter(|&(_, count)| count > 0).map(|(word, count)| (word.to_owned(), count)).collect()
 }
 
 #[cfg(test)]

@@ -33,6 +33,7 @@ impl Host for Shared {
     }
 
     fn refused(&self, why: &Unserved) -> String {
+        self.service.refusals.reject(why.cause());
         // As often as strangers like: nothing for the log of every day.
         tracing::debug!(%why, "connection refused");
         why.to_string()

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
 use mcomp_net::auth::Keyring;
-use mcomp_net::{Finish, Inbox, Phase, Received, Stream, Watch, begin_frame};
+use mcomp_net::tls::is_tls;
+use mcomp_net::{Cause, Finish, Inbox, Phase, Received, Refusals, Stream, Watch, begin_frame};
 use mcomp_wire::control::{
     self, SnapshotCollect, SnapshotCollected, SnapshotCreate, SnapshotProgress, SnapshotterStatus,
 };
@@ -39,6 +40,7 @@ pub(crate) struct Service {
     /// The keys that peers have to prove, if there is a secret.
     pub(crate) keyring: Option<Keyring>,
     pub(crate) tally: Tally,
+    pub(crate) refusals: Refusals,
     /// For copies of the segment; see [`MOST_COPIES`].
     pub(crate) copies: Places,
     /// Present in the master's process only.
@@ -51,6 +53,8 @@ pub(crate) struct Peer {
     inbox: Inbox,
     watch: Watch,
     role: Role,
+    /// Whether the handshake is done.
+    is_greeted: bool,
     /// How answers are finished.
     finish: Finish,
     /// While a proof is due: how many bytes the peer has sent, less those that it was sent.
@@ -62,11 +66,17 @@ pub(crate) struct Peer {
 struct Refusal {
     status: Status,
     message: String,
+    /// What it is counted under, where the status says too little.
+    cause: Option<Cause>,
 }
 
 impl Refusal {
     fn new(status: Status, message: impl Into<String>) -> Refusal {
-        Refusal { status, message: message.into() }
+        Refusal { status, message: message.into(), cause: None }
+    }
+
+    fn because(cause: Cause, status: Status, message: impl Into<String>) -> Refusal {
+        Refusal { cause: Some(cause), ..Refusal::new(status, message) }
     }
 }
 
@@ -92,19 +102,28 @@ impl Peer {
     pub(crate) fn new(stream: Stream, watch: Watch, service: Arc<Service>) -> Peer {
         let unproven_bytes = service.keyring.is_some().then_some(0);
         let (inbox, finish) = (Inbox::new(limits::MAX_HELLO), Finish::default());
-        Peer { stream, inbox, watch, role: Role::Client, finish, unproven_bytes, service }
+        Peer { stream, inbox, watch, role: Role::Client, is_greeted: false, finish, unproven_bytes, service }
     }
 
     /// Serves until the peer leaves, misbehaves or is too slow.
     pub(crate) fn run(mut self) {
         let Err(error) = self.serve();
         tracing::debug!(peer = self.stream.peer(), %error, "connection closed");
+        let overdue = match self.watch.overdue() {
+            // Once hands are shaken, what was waited for that long is the next request.
+            Some(Phase::Handshake) if self.is_greeted => Some(Cause::RequestTimeout),
+            phase => phase.and_then(Cause::of_overdue),
+        };
+        if let Some(cause) = overdue.or(is_tls(&error).then_some(Cause::BadTls)) {
+            self.service.refusals.reject(cause);
+        }
         self.stream.shutdown();
     }
 
     fn serve(&mut self) -> io::Result<Infallible> {
         self.secure()?;
         self.shake_hands()?;
+        self.is_greeted = true;
         self.inbox.set_max_body(limits::MAX_CONTROL);
         loop {
             let frame = self.next_request()?;
@@ -138,7 +157,7 @@ impl Peer {
                 Ok(None) => {}
                 bad => {
                     let error = bad.err().unwrap_or(FrameError::NotARequest);
-                    self.refuse(Header::default(), &Refusal::new(error.status(), error.to_string()))?;
+                    self.refuse(Header::default(), &bad_frame(&error))?;
                     self.stream.linger();
                     return Err(io::Error::new(io::ErrorKind::InvalidData, error));
                 }
@@ -271,6 +290,10 @@ impl Peer {
     }
 
     fn refuse(&mut self, request: Header, refusal: &Refusal) -> io::Result<()> {
+        match refusal.cause {
+            Some(cause) => self.service.refusals.reject(cause),
+            None => self.service.refusals.refuse(refusal.status),
+        }
         let mut out = Vec::new();
         let most = self.sentence_room();
         self.finish.refusal(&mut out, &request, refusal.status, &refusal.message, most);
@@ -315,7 +338,18 @@ impl Service {
             aborted: counts.aborted,
             last_error: counts.last_error,
             last: counts.last,
+            rejected: self.refusals.report(),
         }
+    }
+}
+
+/// A frame that makes no sense.
+fn bad_frame(error: &FrameError) -> Refusal {
+    let (status, message) = (error.status(), error.to_string());
+    match error {
+        FrameError::Seal(_) => Refusal::because(Cause::BadSeal, status, message),
+        _ if status == Status::Malformed => Refusal::because(Cause::BadFrame, status, message),
+        _ => Refusal::new(status, message),
     }
 }
 

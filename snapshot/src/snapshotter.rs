@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
 use mcomp_net::tls::Tls;
-use mcomp_net::{Endpoint, Listener, Places, Watchdog, WatchdogLimits, is_open_to_others};
+use mcomp_net::{Endpoint, Listener, Places, Refusals, Watchdog, WatchdogLimits, is_open_to_others};
 use parking_lot::{Condvar, Mutex};
 
 use crate::SnapshotError;
@@ -75,6 +75,7 @@ impl Snapshotter {
                 id,
                 keyring,
                 tally: Tally::default(),
+                refusals: Refusals::default(),
                 copies: tally::Places::new(MOST_COPIES),
                 master,
             }),

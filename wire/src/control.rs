@@ -299,6 +299,8 @@ pub struct SnapshotterStatus {
     pub last_error: String,
     /// File name of the last one published; empty when none was.
     pub last: String,
+    /// Refusals by cause, those that happened.
+    pub rejected: BTreeMap<String, u64>,
 }
 
 /// To a memory server: answer when the memory is what the metadata said at an index.

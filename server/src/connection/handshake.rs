@@ -3,18 +3,15 @@
 //! With a secret nothing of this server is told before the proof, and no more is sent than was received. Nothing
 //! changes before it either: a session is taken only by who has proved to be a client.
 
-use mcomp_net::Received;
 use mcomp_net::auth::{Challenged, Keyring};
+use mcomp_net::{Cause, Phase, Received};
 use mcomp_wire::control::{Hello, Prove, Welcome, encode, features};
 use mcomp_wire::{BLOCK_SIZE, HEADER_LEN, Kind, Role, Status, limits};
 use uuid::Uuid;
 
 use super::{Connection, End, control};
 use crate::accept::refused;
-use crate::counters::Cause;
 use crate::memory::Refusal;
-
-use mcomp_net::Phase;
 
 impl Connection {
     /// Begins TLS where there is TLS.
@@ -93,8 +90,8 @@ impl Connection {
         self.send()?;
 
         let frame = self.first_frame().inspect_err(|end| {
-            // Whoever knows none of the keys that were named leaves.
-            if matches!(end, End::Peer) {
+            // Whoever knows none of the keys that were named leaves. Who is cut off is counted for that.
+            if matches!(end, End::Peer) && self.watch.overdue().is_none() {
                 self.shared.counters.reject(Cause::NoProof);
             }
         });

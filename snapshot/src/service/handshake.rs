@@ -4,8 +4,8 @@
 use std::io;
 use std::sync::Arc;
 
-use mcomp_net::Received;
 use mcomp_net::auth::{Challenged, Keyring};
+use mcomp_net::{Cause, Received};
 use mcomp_wire::control::{Hello, Prove, Welcome, encode};
 use mcomp_wire::{HEADER_LEN, Header, Kind, Status, flags, limits};
 use uuid::Uuid;
@@ -64,10 +64,10 @@ impl Peer {
         hello: &Hello,
         last: &mut Header,
     ) -> Result<(), Failed> {
-        let denied = |message: &str| Failed::from(Refusal::new(Status::Denied, message));
+        let denied = |cause, message: &str| Failed::from(Refusal::because(cause, Status::Denied, message));
         let challenged = Challenged::new(keyring, &frame.header, self.inbox.body(frame), hello)?;
         let Some((mut challenged, challenge)) = challenged else {
-            return Err(denied("this process wants a proof: set security.secret_file"));
+            return Err(denied(Cause::NoProof, "this process wants a proof: set security.secret_file"));
         };
         let body = encode(&challenge);
         let (kind, request_id, flags) = (Kind::Challenge as u8, frame.header.request_id, flags::ANSWER);
@@ -75,13 +75,18 @@ impl Peer {
         challenged.sent(&header, &body);
         // The deadline of the handshake is for all of it.
         self.write_in_phase(&[&header.emit(), &body[..]].concat())?;
-        let frame = self.next_frame(false)?;
+        let frame = self.next_frame(false).inspect_err(|error| {
+            // Whoever knows none of the keys that were named leaves. Who is cut off is counted for that.
+            if error.kind() == io::ErrorKind::UnexpectedEof && self.watch.overdue().is_none() {
+                self.service.refusals.reject(Cause::NoProof);
+            }
+        })?;
         *last = frame.header;
         if frame.kind() != Some(Kind::Prove) {
             return Err(Refusal::new(Status::Malformed, "a proof was due").into());
         }
         let prove: Prove = self.decode(&frame)?;
-        let (opener, sealer) = challenged.check(&prove).ok_or_else(|| denied("the proof is wrong"))?;
+        let (opener, sealer) = challenged.check(&prove).ok_or_else(|| denied(Cause::BadProof, "the proof is wrong"))?;
         self.inbox.set_opener(opener);
         self.finish.sealer = Some(sealer);
         self.unproven_bytes = None;

@@ -19,6 +19,7 @@ fn service() -> Arc<Service> {
         id: 0,
         keyring: None,
         tally: Tally::default(),
+        refusals: Refusals::default(),
         copies: Places::new(MOST_COPIES),
         master: None,
     })

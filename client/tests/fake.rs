@@ -130,6 +130,9 @@ impl Drop for Fake {
         self.shared.streams.lock().drain(..).for_each(|stream| stream.shutdown());
         let threads = std::mem::take(&mut *self.shared.threads.lock());
         threads.into_iter().for_each(|thread| thread.join().unwrap());
+        // A script may know this server, or clients of it: nobody would free them.
+        let script = std::mem::replace(&mut *self.shared.script.lock(), Box::new(|_| Act::Serve));
+        drop(script);
     }
 }
 

@@ -310,6 +310,8 @@ impl Server {
             // A thread that panicked has said so on stderr.
             let _ = thread.join();
         }
+        // A successor that waits for the segment wants the addresses as soon as it has that.
+        self.listeners.clear();
         // Until here it has said that the server stops.
         self.http = None;
         if drained {
@@ -544,6 +546,18 @@ mod tests {
         let open = [Endpoint::Tcp("0.0.0.0:0".into())];
         assert!(matches!(listen(0, &open, None, false), Err(StartError::Exposed { .. })));
         listen(0, &open, None, true).expect("there is a secret");
+    }
+
+    /// The segment goes when the server does, which is later: whoever has that must find the addresses free.
+    #[test]
+    fn a_stopped_server_has_let_go_of_its_addresses() {
+        let mut running = crate::fixture::Running::start();
+        let address = running.config.servers()[0].address.to_string();
+        let unix = mcomp_net::unix_name(running.config.name(), 0, &address);
+        let endpoints = [Endpoint::Unix(unix), Endpoint::Tcp(address)];
+        assert!(matches!(listen(0, &endpoints, None, false), Err(StartError::Listen { .. })));
+        assert!(running.server.stop());
+        listen(0, &endpoints, None, false).expect("nobody listens there");
     }
 
     /// The machine has no thread left when the last one is started.

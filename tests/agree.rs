@@ -1,7 +1,7 @@
-//! What the servers agree on, end to end: allocations, names, leases and locks, by real processes that are killed and
-//! frozen.
+//! What the servers agree on, end to end: allocations, names, leases and locks, by real processes that are killed, frozen
+//! and cut off from each other.
 //!
-//! Left out are partitions, clocks that run wrong and disks that lose what they had: the simulator has those (`sim`).
+//! Left out are clocks that run wrong and disks that lose what they had: the simulator has those (`sim`).
 
 /// What programs leave that die, and what those leave that end in good order.
 mod deaths;
@@ -17,6 +17,9 @@ mod locks;
 
 /// The battery that every malloc should stand.
 mod malloc;
+
+/// A network that falls apart, in both directions or in one.
+mod partitions;
 
 /// Clients and servers that are killed and frozen at random.
 mod torture;

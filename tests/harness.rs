@@ -5,6 +5,9 @@
 //! panic, kills its processes by pid, removes its segments and its folder; and should the test
 //! process itself be killed, the children die with it.
 
+/// The network among the servers, which can be broken.
+mod network;
+
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -18,6 +21,8 @@ use mcomp_config::{Config, Overrides};
 use mcomp_net::auth::Keyring;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+
+pub(crate) use network::{Network, Rule};
 
 /// The binary under test.
 pub(crate) const MCOMP: &str = env!("CARGO_BIN_EXE_mcomp");
@@ -33,12 +38,13 @@ pub(crate) struct Setup {
     extra: String,
     env: Vec<(String, String)>,
     secret: Option<Keyring>,
+    breakable: bool,
 }
 
 impl Setup {
     /// `n` servers that lend `k` each.
     pub(crate) fn new(n: u32, k: &str) -> Setup {
-        Setup { n, k: k.to_owned(), extra: String::new(), env: Vec::new(), secret: None }
+        Setup { n, k: k.to_owned(), extra: String::new(), env: Vec::new(), secret: None, breakable: false }
     }
 
     /// More lines of mcomp.cfg, for instance a `[limits]` section.
@@ -52,6 +58,12 @@ impl Setup {
     pub(crate) fn secret(mut self, keyring: &Keyring) -> Setup {
         self.secret = Some(keyring.clone());
         self.with("[security]\nsecret_file = \"mcomp.secret\"")
+    }
+
+    /// The servers reach each other through a [`Network`] that can be broken.
+    pub(crate) fn breakable(mut self) -> Setup {
+        self.breakable = true;
+        self
     }
 
     /// A variable for every process of the cluster.
@@ -90,6 +102,7 @@ pub(crate) struct Cluster {
     env: Vec<(String, String)>,
     servers: Vec<Option<Child>>,
     snapshotters: Vec<Option<Child>>,
+    network: Option<Network>,
 }
 
 impl Cluster {
@@ -98,7 +111,7 @@ impl Cluster {
         let dir = tempfile::Builder::new().prefix("mcomp-test-").tempdir().expect("a scratch folder");
         let config_path = dir.path().join("mcomp.cfg");
         let none = |n: u32| (0..n).map(|_| None).collect();
-        let cluster = Cluster {
+        let mut cluster = Cluster {
             dir,
             name,
             n: setup.n,
@@ -107,22 +120,46 @@ impl Cluster {
             env: setup.env.clone(),
             servers: none(setup.n),
             snapshotters: none(setup.n),
+            network: None,
         };
+        if setup.breakable {
+            cluster.network = Some(Network::among((0..setup.n).map(|id| cluster.address(id)).collect()));
+        }
         cluster.write_config(&setup);
         cluster
     }
 
     fn write_config(&self, setup: &Setup) {
-        let mut text = format!("[cluster]\nname = \"{}\"\nk = \"{}\"\nn = {}\n", self.name, setup.k, setup.n);
-        for id in 0..setup.n {
-            let (address, snapshot) = (self.address(id), self.snapshot_address(id));
-            text.push_str(&format!("[[server]]\naddress = \"{address}\"\nsnapshot = \"{snapshot}\"\n"));
-        }
-        text.push_str(&setup.extra);
+        let text = self.config_text(setup, |id| self.address(id));
         fs::write(&self.config_path, text).expect("mcomp.cfg is written");
+        if let Some(network) = &self.network {
+            for own in 0..setup.n {
+                let reach = |id| if id == own { self.address(id) } else { network.address(own, id) };
+                fs::write(self.config_of_server(own), self.config_text(setup, reach)).expect("mcomp.cfg is written");
+            }
+        }
         if let Some(keyring) = &setup.secret {
             keyring.store(&self.secret_path(), "", true).expect("the secret is written");
         }
+    }
+
+    fn config_text(&self, setup: &Setup, address: impl Fn(u32) -> String) -> String {
+        let mut text = format!("[cluster]\nname = \"{}\"\nk = \"{}\"\nn = {}\n", self.name, setup.k, setup.n);
+        for id in 0..setup.n {
+            let (address, snapshot) = (address(id), self.snapshot_address(id));
+            text.push_str(&format!("[[server]]\naddress = \"{address}\"\nsnapshot = \"{snapshot}\"\n"));
+        }
+        text + &setup.extra
+    }
+
+    /// What server `id` goes by: the others are where the network has them, if it can be broken.
+    fn config_of_server(&self, id: u32) -> PathBuf {
+        if self.network.is_some() { self.dir.path().join(format!("server-{id}.cfg")) } else { self.config_path.clone() }
+    }
+
+    /// The network among the servers, which was asked for.
+    pub(crate) fn network(&self) -> &Network {
+        self.network.as_ref().expect("the cluster was set up with a network that can be broken")
     }
 
     /// Ends all processes, removes all segments, and goes on with another shape in the same folder:
@@ -278,8 +315,12 @@ impl Cluster {
 
     /// The `mcomp` command on this cluster, not yet run.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
+        self.command_by(&self.config_path, args)
+    }
+
+    fn command_by(&self, config: &Path, args: &[&str]) -> Command {
         let mut command = mcomp(args);
-        command.arg("--config").arg(&self.config_path).current_dir(self.dir.path());
+        command.arg("--config").arg(config).current_dir(self.dir.path());
         command.envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
@@ -314,7 +355,8 @@ impl Cluster {
 
     fn start_process(&self, wrapper: &[&str], role: &str, id: u32) -> (Child, String) {
         let log = File::options().create(true).append(true).open(self.log_path(role, id)).expect("a log");
-        let mut command = self.command(&[role, "--id", &id.to_string()]);
+        let config = if role == "server" { self.config_of_server(id) } else { self.config_path.clone() };
+        let mut command = self.command_by(&config, &[role, "--id", &id.to_string()]);
         command.arg("--die-with").arg(std::process::id().to_string());
         let mut command = under(wrapper, command);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("mcomp starts");

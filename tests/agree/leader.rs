@@ -8,7 +8,7 @@ use mcomp_client::{Cluster as Client, Options};
 use rustix::process::Signal;
 
 use super::{number, refused, table, told};
-use crate::harness::{Cluster, Setup, wait_until};
+use crate::harness::{Cluster, Setup, length, wait_until};
 
 /// Bytes that each server lends.
 const K: u64 = 64 << 10;
@@ -16,11 +16,13 @@ const K: u64 = 64 << 10;
 /// How long it may take until somebody leads. It takes one to two seconds on an idle machine.
 const LEADER_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often it is looked whether it stays so: for longer than it takes to elect another one.
-const LOOKS: u32 = 500;
+/// For how long it is looked whether it stays so: longer than it takes to elect another one.
+pub(super) fn stays() -> Duration {
+    Duration::from_millis(length("MCOMP_TEST_AGREED_STAYS_MS", 2000))
+}
 
 /// Who leads in which term, if all of these servers say the same, and it is one of them.
-fn leader_of(client: &Client, servers: &[u32]) -> Option<(u32, u64)> {
+pub(super) fn leader_of(client: &Client, servers: &[u32]) -> Option<(u32, u64)> {
     let mut said = servers.iter().map(|id| client.consensus(*id).ok().map(|report| (report.leader, report.term)));
     let first = said.next()??;
     let leader = first.0.filter(|leader| servers.contains(leader))?;
@@ -28,7 +30,7 @@ fn leader_of(client: &Client, servers: &[u32]) -> Option<(u32, u64)> {
 }
 
 /// Waits for the one leader of these servers.
-fn one_leader(client: &Client, servers: &[u32]) -> (u32, u64) {
+pub(super) fn one_leader(client: &Client, servers: &[u32]) -> (u32, u64) {
     let deadline = Instant::now() + LEADER_WITHIN;
     loop {
         if let Some(leader) = leader_of(client, servers) {
@@ -40,10 +42,11 @@ fn one_leader(client: &Client, servers: &[u32]) -> (u32, u64) {
 }
 
 /// Waits for the one leader of these servers, and sees that it remains.
-fn lasting_leader(client: &Client, servers: &[u32]) -> (u32, u64) {
+pub(super) fn lasting_leader(client: &Client, servers: &[u32]) -> (u32, u64) {
     let leader = one_leader(client, servers);
-    for look in 0..LOOKS {
-        assert_eq!(leader_of(client, servers), Some(leader), "look {look} at servers {servers:?}");
+    let begun = Instant::now();
+    while begun.elapsed() < stays() {
+        assert_eq!(leader_of(client, servers), Some(leader), "servers {servers:?}, after {:?}", begun.elapsed());
     }
     leader
 }

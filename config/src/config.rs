@@ -88,7 +88,7 @@ pub struct Metadata {
 /// Where allocations go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
-    /// To the lowest address that fits.
+    /// To small gaps and low addresses first, so that large free runs stay whole.
     Pack,
     /// To the server with the most free memory.
     Spread,

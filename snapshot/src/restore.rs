@@ -166,7 +166,10 @@ impl Restore {
 fn nobody_agrees(error: Error) -> SnapshotError {
     match error {
         Error::Unavailable { .. } | Error::Timeout { .. } => {
-            let reason = format!("most servers have to agree on the allocations, and {error}; nothing was changed");
+            let reason = format!(
+                "most servers have to agree on the allocations, and {error}; nothing was changed. If most have lost \
+                 their metadata for good: stop all servers, run `mcomp purge` on each machine, start them, and restore"
+            );
             SnapshotError::Unavailable { who: "the metadata".to_owned(), reason }
         }
         error => error.into(),

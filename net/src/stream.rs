@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
+use socket2::SockRef;
 
 use crate::tls::{Tls, TlsStream};
 use crate::{CallError, Origin, PeerProcess, dial};
@@ -175,6 +176,17 @@ impl Stream {
             socket.set_read_timeout(timeout)?;
             socket.set_write_timeout(timeout)
         })
+    }
+
+    /// How long what was written may stay unconfirmed by the peer's machine before the connection is given up. Without
+    /// this the kernel sends it again and again, more and more seldom: a network that is well again after a minute
+    /// would not be noticed for another one. Nothing of the kind happens to a Unix socket.
+    pub fn set_unconfirmed(&self, most: Duration) -> io::Result<()> {
+        match self {
+            Stream::Tcp(socket) => SockRef::from(&**socket).set_tcp_user_timeout(Some(most)),
+            Stream::Tls(tls) => SockRef::from(&**tls.socket()).set_tcp_user_timeout(Some(most)),
+            Stream::Unix(_) => Ok(()),
+        }
     }
 
     /// Looks, without waiting and without taking anything.

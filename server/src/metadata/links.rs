@@ -128,7 +128,11 @@ impl Link {
             let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
             let trust = Trust { keyring: self.trust.keyring.as_deref(), tls: self.trust.tls.as_ref() };
             match Connection::open(&self.endpoint, &self.hello, timeouts, trust) {
-                Ok(connection) => self.serve(connection),
+                Ok(connection) => {
+                    // A system that cannot do so serves all the same, and notices later that a network is well again.
+                    let _ = connection.stream().set_unconfirmed(TIMEOUT);
+                    self.serve(connection);
+                }
                 Err(error) => tracing::debug!(peer = self.peer, %error, "no link"),
             }
             self.pause();

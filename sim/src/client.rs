@@ -3,13 +3,16 @@
 use fastrand::Rng;
 use mcomp_meta::{Refusal, Ticket};
 use mcomp_wire::Status;
-use mcomp_wire::meta::{Allocate, Answer, Ask, Command, Told};
+use mcomp_wire::meta::{Allocate, Answer, Ask, Command, Owner, Region, Told};
 use uuid::Uuid;
 
 use crate::oracle::Oracle;
 
 /// How long a session of a client lives without a sign of life.
 const TTL_MS: u64 = 3000;
+/// Pages among which a restore chooses: as many as one server has.
+const PAGES: u64 = 16;
+const PAGE_BYTES: u64 = 4096;
 
 /// One client.
 #[derive(Debug)]
@@ -21,14 +24,28 @@ pub(crate) struct Client {
     /// What it has: addresses, and their leases.
     held: Vec<(u64, Option<Uuid>)>,
     lock: bool,
+    /// Whether it restores now and then.
+    restores: bool,
+    /// The page table that it brings: the next part, and what has been sent.
+    coming: Option<(u32, Vec<Region>)>,
     pub(crate) answered: u64,
     /// From now on it only gives back what it has.
     pub(crate) leaves: bool,
 }
 
 impl Client {
-    pub(crate) fn new() -> Client {
-        Client { session: None, number: 0, pending: None, held: Vec::new(), lock: false, answered: 0, leaves: false }
+    pub(crate) fn new(restores: bool) -> Client {
+        Client {
+            session: None,
+            number: 0,
+            pending: None,
+            held: Vec::new(),
+            lock: false,
+            restores,
+            coming: None,
+            answered: 0,
+            leaves: false,
+        }
     }
 
     pub(crate) fn ticket(&self) -> Option<Ticket> {
@@ -57,7 +74,12 @@ impl Client {
                     (self.session.expect("it has opened one"), self.number)
                 }
             };
-            self.pending = Some((Ask { session, number, settled: number.saturating_sub(1), command }, now_ms));
+            let ask = Ask { session, number, settled: number.saturating_sub(1), command };
+            if let Command::Reset { last: true, .. } = ask.command {
+                let (_, regions) = self.coming.take().expect("it has brought all of it");
+                oracle.may_reset(Ticket::of(&ask), regions);
+            }
+            self.pending = Some((ask, now_ms));
         }
         self.pending.as_ref().map(|(ask, _)| ask.clone())
     }
@@ -76,6 +98,11 @@ impl Client {
                 None => None,
             };
         }
+        if self.restores
+            && let Some(command) = self.restore(rng)
+        {
+            return Some(command);
+        }
         let lock = || Command::Acquire { name: "lock".into(), permits: 1, wait_ms: 400 };
         Some(match (rng.u32(..10), held) {
             (0 | 1, Some((addr, None))) => Command::Free { addr, generation: None },
@@ -92,6 +119,26 @@ impl Client {
         })
     }
 
+    /// The next part of a page table, if it brings one or begins to. Now and then it begins anew, or does something else
+    /// in between.
+    fn restore(&mut self, rng: &mut Rng) -> Option<Command> {
+        if rng.u32(..20) == 0 {
+            self.coming = Some((0, Vec::new()));
+        }
+        let (part, sent) = self.coming.as_mut()?;
+        if rng.u32(..4) == 0 {
+            return None;
+        }
+        let last = *part > 0 && rng.bool();
+        let mut pages: Vec<u64> = (0..PAGES).filter(|page| sent.iter().all(|r| r.addr != page * PAGE_BYTES)).collect();
+        rng.shuffle(&mut pages);
+        let regions: Vec<Region> = pages.into_iter().take(rng.usize(..3)).map(|page| restored(page, rng)).collect();
+        let command = Command::Reset { part: *part, last, regions: regions.clone() };
+        *part += 1;
+        sent.extend(regions);
+        Some(command)
+    }
+
     /// Takes the answer.
     pub(crate) fn told(&mut self, told: &Result<Told, Refusal>, oracle: &mut Oracle) -> Result<(), String> {
         let (ask, asked_ms) = self.pending.take().expect("an answer is for who asked");
@@ -104,7 +151,15 @@ impl Client {
             }
             Err(refusal) => {
                 self.failed(&ask.command, refusal);
-                oracle.refused(refusal)
+                match (refusal.status, &ask.command) {
+                    // A page table comes, or another one has taken the place of its own.
+                    (Status::Restoring, Command::Allocate(_)) | (Status::Invalid, Command::Reset { .. })
+                        if self.restores =>
+                    {
+                        Ok(())
+                    }
+                    _ => oracle.refused(refusal),
+                }
             }
         }
     }
@@ -127,18 +182,26 @@ impl Client {
             }
             (Command::Acquire { .. }, _) => self.lock = true,
             (Command::Unlock { .. }, _) => self.lock = false,
+            // Every session ends with it, this one too.
+            (Command::Reset { last: true, .. }, _) => self.forget(),
             _ => {}
         }
+    }
+
+    /// Its session has ended, and everything that it had with it.
+    fn forget(&mut self) {
+        self.session = None;
+        self.held.clear();
+        self.lock = false;
+        self.coming = None;
     }
 
     fn failed(&mut self, command: &Command, refusal: &Refusal) {
         match (refusal.status, command) {
             // Everything that it had without a lease is left behind, its leases run out.
-            (Status::NoSession, _) => {
-                self.session = None;
-                self.held.clear();
-                self.lock = false;
-            }
+            (Status::NoSession, _) => self.forget(),
+            // Another one has begun.
+            (_, Command::Reset { .. }) => self.coming = None,
             (_, Command::Renew { lease, .. } | Command::Release { lease }) => {
                 self.held.retain(|(_, held)| *held != Some(*lease));
             }
@@ -146,6 +209,21 @@ impl Client {
             (_, Command::Unlock { .. }) => self.lock = false,
             _ => {}
         }
+    }
+}
+
+/// An allocation of a page table of old.
+fn restored(page: u64, rng: &mut Rng) -> Region {
+    Region {
+        addr: page * PAGE_BYTES,
+        size: rng.u64(1..=PAGE_BYTES),
+        capacity: PAGE_BYTES,
+        generation: rng.u64(..),
+        name: rng.bool().then(|| format!("page-{page}")),
+        owner: Owner::Session(Uuid::from_u128(rng.u128(..))),
+        lease: None,
+        notes: Vec::new(),
+        created_ms: rng.u64(..),
     }
 }
 

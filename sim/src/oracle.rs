@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use mcomp_consensus::Node;
 use mcomp_meta::{Effect, Refusal, Ticket};
 use mcomp_wire::Status;
-use mcomp_wire::meta::{Answer, Found, Lease, Query, Told};
+use mcomp_wire::meta::{Answer, Found, Lease, Owner, Query, Region, Told};
 use uuid::Uuid;
 
 /// Clocks go at most this much too fast or too slow.
@@ -23,6 +23,11 @@ pub(crate) struct Oracle {
     pub(crate) acknowledged: u64,
     /// Leases by address: who has it since which entry, and its end at the earliest, in true time.
     leases: BTreeMap<u64, (Uuid, u64, f64)>,
+    /// The page tables that clients have brought, by the command that puts them in force.
+    tables: HashMap<Ticket, Vec<Region>>,
+    /// The newest one that is in force, and since which entry.
+    restored: (u64, Vec<Region>),
+    pub(crate) resets: u64,
 }
 
 impl Oracle {
@@ -43,13 +48,40 @@ impl Oracle {
             return Ok(());
         }
         if let Some(first) = self.told.get(&ticket) {
+            // The answers of what has ended its session went with it: asked again, it is only said that it was done.
+            if self.tables.contains_key(&ticket) {
+                return ensure(told.index >= first.index, || format!("{ticket:?} was done at {first:?} and {told:?}"));
+            }
             return ensure(first == told, || format!("{ticket:?} was told {first:?}, and then {told:?}"));
         }
         if let Answer::Locked { fence, .. } = told.answer {
             ensure(self.fences.insert(fence), || format!("the fence {fence} was given out twice"))?;
         }
+        if let Some(regions) = self.tables.get(&ticket) {
+            self.resets += 1;
+            self.restored = (told.index, regions.clone());
+            // Every lease ends here.
+            self.leases.clear();
+        }
         self.told.insert(ticket, told.clone());
         Ok(())
+    }
+
+    /// A client has sent the last part of a page table, which is this one.
+    pub(crate) fn may_reset(&mut self, ticket: Ticket, regions: Vec<Region>) {
+        self.tables.insert(ticket, regions);
+    }
+
+    /// Whether all that belongs to nobody in particular is what a restore brought last: the clients leave nothing so.
+    pub(crate) fn found<'a>(&self, regions: impl Iterator<Item = &'a Region>) -> Result<(), String> {
+        type Part<'a> = (u64, u64, &'a Option<String>);
+        let part = |region: &'a Region| -> Part<'a> { (region.addr, region.size, &region.name) };
+        let mut found: Vec<Part<'_>> = regions.filter(|region| region.owner == Owner::Cluster).map(part).collect();
+        let (index, restored) = &self.restored;
+        let mut wanted: Vec<Part<'_>> = restored.iter().map(|r| (r.addr, r.size, &r.name)).collect();
+        found.sort_unstable();
+        wanted.sort_unstable();
+        ensure(found == wanted, || format!("restored at {index} was {wanted:?}, and there is {found:?}"))
     }
 
     /// A client has its answer.
@@ -60,8 +92,9 @@ impl Oracle {
     /// A lease was granted or renewed by the entry at `index` for so long, to who asked at `asked_ms`.
     pub(crate) fn leased(&mut self, addr: u64, lease: &Lease, lease_ms: u64, index: u64, asked_ms: u64) {
         let ends_ms = asked_ms as f64 + lease_ms as f64 / (1.0 + CLOCK_ERROR);
-        // An answer may come late, when the memory has another holder already.
-        if self.leases.get(&addr).is_none_or(|(_, known, _)| *known < index) {
+        // An answer may come late, when the memory has another holder already, or was restored.
+        let is_known = self.leases.get(&addr).is_some_and(|(_, known, _)| *known >= index);
+        if !is_known && index > self.restored.0 {
             self.leases.insert(addr, (lease.id, index, ends_ms));
         }
     }

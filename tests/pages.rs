@@ -108,7 +108,7 @@ fn the_page_table_fits_other_servers_or_nothing_is_touched() {
 /// Two servers of three have lost their logs: nobody can agree on anything, and the memory is still to be saved.
 #[test]
 fn the_memory_is_saved_when_nobody_can_tell_the_allocations() {
-    let (mut cluster, _) = furnished(3, "64KiB");
+    let (mut cluster, allocated) = furnished(3, "64KiB");
     let whole = snapshot(&cluster);
     // All at once: a leader that lives would give the others its log.
     (0..3).for_each(|id| cluster.kill_server(id));
@@ -122,6 +122,16 @@ fn the_memory_is_saved_when_nobody_can_tell_the_allocations() {
     assert!(cluster.log("snapshotter", 0).contains("without the allocations"));
 
     let before = cluster.client().read_vec(0, 1 << 10).expect("the memory is read");
-    cluster.exits(69, &["restore", whole.to_str().expect("a plain path")]);
+    let whole = whole.to_str().expect("a plain path");
+    let said = String::from_utf8(cluster.exits(69, &["restore", whole]).stderr).expect("text");
     assert_eq!(cluster.client().read_vec(0, 1 << 10).expect("it is open"), before);
+
+    // The way out, as it is told.
+    assert!(said.contains("`mcomp purge` on each machine"), "{said}");
+    (0..3).for_each(|id| cluster.stop_server(id));
+    cluster.ok(&["purge"]);
+    (0..3).for_each(|id| cluster.start_server(id));
+    cluster.ok(&["restore", whole]);
+    assert_eq!(listed(&cluster), allocated);
+    assert_eq!(cluster.client().read_vec(0, 1 << 10).expect("it is read"), before);
 }

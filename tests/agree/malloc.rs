@@ -193,8 +193,9 @@ fn every_other_block_is_freed_and_filled_again() {
 
 #[test]
 fn many_threads_allocate_at_random() {
-    let cluster = Setup::new(2, "8MiB").servers();
     let each = length("MCOMP_TEST_MALLOC", 24).min(256);
+    // Two of three stay, and take 6 KiB on average: twice as much as all of them need.
+    let cluster = Setup::new(2, &format!("{}KiB", 32 * 6 * each)).servers();
     let left = in_parallel(&cluster, 32, |session, mut random| {
         let mut blocks: Vec<Block> = Vec::new();
         for _ in 0..each {

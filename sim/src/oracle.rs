@@ -67,6 +67,11 @@ impl Oracle {
         Ok(())
     }
 
+    /// Up to where a server must have come that knows all that was said to be done.
+    pub(crate) fn certain(&self) -> u64 {
+        self.acknowledged.max(self.restored.0)
+    }
+
     /// A client has sent the last part of a page table, which is this one.
     pub(crate) fn may_reset(&mut self, ticket: Ticket, regions: Vec<Region>) {
         self.tables.insert(ticket, regions);

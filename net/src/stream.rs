@@ -323,6 +323,16 @@ mod tests {
     }
 
     #[test]
+    fn a_tcp_connection_is_told_how_long_it_may_stay_unconfirmed() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let seen = socket.try_clone().unwrap();
+        Stream::from(socket).set_unconfirmed(Duration::from_secs(2)).unwrap();
+        assert_eq!(SockRef::from(&seen).tcp_user_timeout().unwrap(), Some(Duration::from_secs(2)));
+        Stream::from(UnixStream::pair().unwrap().0).set_unconfirmed(Duration::from_secs(2)).unwrap();
+    }
+
+    #[test]
     fn a_frozen_unix_listener_holds_nobody_for_ever() {
         let name = format!("mcomp-net-frozen.{}", std::process::id());
         let frozen = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();

@@ -1,7 +1,10 @@
 //! What the servers agree on, end to end: allocations, names, leases and locks, by real processes that are killed, frozen
 //! and cut off from each other.
 //!
-//! Left out are clocks that run wrong and disks that lose what they had: the simulator has those (`sim`).
+//! Left out are clocks that run too fast or too slow, and disks that lose what they had: the simulator has those (`sim`).
+
+/// A clock that jumps on one server.
+mod clocks;
 
 /// What programs leave that die, and what those leave that end in good order.
 mod deaths;

@@ -18,6 +18,8 @@ fn certificates_are_refused_before_anything_is_sent() {
         let said = String::from_utf8_lossy(said);
         assert!(said.contains("this build has no TLS") && said.contains("the feature `tls`"), "{said}");
     };
-    commands.map(|command| says_so(&cluster.exits(78, command).stderr));
+    for command in commands {
+        says_so(&cluster.exits(78, command).stderr);
+    }
     says_so(&cluster.exits(1, &["doctor"]).stdout);
 }

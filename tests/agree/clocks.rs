@@ -33,12 +33,26 @@ fn jump_of(cluster: &Cluster, id: u32) -> PathBuf {
     cluster.dir.path().join(format!("clock-{id}"))
 }
 
-fn start(cluster: &mut Cluster, library: &Path, id: u32) {
+fn start(cluster: &mut Cluster, wrong: &mut Wrong, library: &Path, id: u32) {
     let (library, file) = (library.display(), jump_of(cluster, id));
     let preload = format!("LD_PRELOAD={library}");
     let file = format!("FAKETIME_TIMESTAMP_FILE={}", file.display());
     let words = ["env", &preload, &file, "FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"];
     cluster.start_server_under(&words, id);
+    wrong.0.push(cluster.server_pid(id));
+}
+
+/// The processes whose clocks were wrong. The library leaves a segment and a semaphore of those that are killed behind.
+#[derive(Default)]
+struct Wrong(Vec<u32>);
+
+impl Drop for Wrong {
+    fn drop(&mut self) {
+        for pid in &self.0 {
+            let _ = fs::remove_file(format!("/dev/shm/faketime_shm_{pid}"));
+            let _ = fs::remove_file(format!("/dev/shm/sem.faketime_sem_{pid}"));
+        }
+    }
 }
 
 /// Lets the clock of a server jump, and sees that it has.
@@ -103,10 +117,12 @@ fn a_clock_that_jumps_ends_no_lease_and_prolongs_none() {
         eprintln!("SKIPPED: no clock jumps without libfaketime.so.1 in /usr/lib (package faketime or libfaketime)");
         return;
     };
+    // Declared first, it goes last.
+    let mut wrong = Wrong::default();
     let mut cluster = Setup::new(3, &K.to_string()).with("[trace]\nop_log = \"ops\"").prepare();
     for id in 0..3 {
         fs::write(jump_of(&cluster, id), "+0").expect("a scratch file is written");
-        start(&mut cluster, &library, id);
+        start(&mut cluster, &mut wrong, &library, id);
     }
     let client = cluster.remote_client();
     let session = client.session().expect("a session");
@@ -128,7 +144,7 @@ fn a_clock_that_jumps_ends_no_lease_and_prolongs_none() {
         leases_keep_time(&mut cluster, &session, &long, |cluster| {
             (0..3).filter(|id| *id != leader).for_each(|id| jump(cluster, id, by));
             cluster.kill_server(leader);
-            start(cluster, &library, leader);
+            start(cluster, &mut wrong, &library, leader);
         });
     }
     session.close().expect("nobody thought it dead");

@@ -214,8 +214,17 @@ impl<O: Object> Coordinator<O> {
         }
     }
 
-    /// Asks again whoever has not answered; all of them, if only some were asked so far.
+    /// Asks again whoever has not answered; all of them, if only some were asked so far. A round that somebody has
+    /// refused is lost instead: those who have not answered may never do.
     pub fn resend(&mut self, local: &mut impl Replica<Value = Register<O>>) {
+        let was_refused = match &self.work {
+            Work::Prepare(prepare) => !prepare.refused.from().is_empty(),
+            Work::Accept(accept) => !accept.refused.from().is_empty(),
+            Work::Nothing | Work::BackedOff | Work::Query(_) => false,
+        };
+        if was_refused {
+            return self.lose();
+        }
         let attempt = self.attempt;
         let others = self.place.others();
         let (answered, ask) = match &mut self.work {

@@ -66,16 +66,17 @@ impl<O: Object> Coordinator<O> {
             return self.propose_value(local, ballot, local.value(), reads);
         }
         let ballot = self.heard.max(local.promised()).next(self.place.incarnation);
-        let Some(Reply::Promised(accepted, value)) = acceptor::answer(local, Ask::Prepare(ballot)) else {
-            return self.give_up(reads);
+        let mut promised = Votes::default();
+        let newest = if mutant::active() == Mutant::OthersFirst {
+            (local.accepted(), local.value())
+        } else {
+            let Some(Reply::Promised(accepted, value)) = acceptor::answer(local, Ask::Prepare(ballot)) else {
+                return self.give_up(reads);
+            };
+            promised.add(self.place.me);
+            (accepted, value)
         };
-        self.work = Work::Prepare(Prepare {
-            ballot,
-            reads,
-            newest: (accepted, value),
-            promised: Votes::of(self.place.me),
-            refused: Votes::default(),
-        });
+        self.work = Work::Prepare(Prepare { ballot, reads, newest, promised, refused: Votes::default() });
         self.ask(self.place.others(), Ask::Prepare(ballot));
         self.go_on_when_promised(local);
     }

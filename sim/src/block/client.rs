@@ -57,10 +57,10 @@ impl Client {
         self.asked = Some(Asked { wish, number: self.clock, asked_at: now, tries: 1, of });
     }
 
-    /// No answer came in time.
-    pub(super) fn timed_out(&mut self, replicas: u8) -> Next {
+    /// No answer came in time. Unless it may give up, it asks for ever.
+    pub(super) fn timed_out(&mut self, replicas: u8, may_give_up: bool) -> Next {
         let asked = self.asked.as_mut().expect("who waits has asked");
-        if asked.tries == TRIES {
+        if asked.tries >= TRIES && may_give_up {
             return Next::GiveUp;
         }
         asked.tries += 1;

@@ -18,6 +18,8 @@ use super::object::{Fields, Wish};
 const FAULTY_US: u64 = 2_000_000;
 /// How long it may take until everything is served after a majority healed.
 const HEALED_US: u64 = 4_000_000;
+/// Operations that nobody waits for any more. Each of them doubles what there is to think about.
+const MOST_UNKNOWN: u64 = 6;
 /// Operations of each client.
 const WISHES: u32 = 14;
 
@@ -292,7 +294,8 @@ impl World {
         if !matches!(&self.clients[client].asked, Some(asked) if asked.number == number && asked.tries == tries) {
             return;
         }
-        match self.clients[client].timed_out(replicas) {
+        let may_give_up = self.tally.unknown < MOST_UNKNOWN;
+        match self.clients[client].timed_out(replicas, may_give_up) {
             Next::Ask(_) => self.ask(client),
             Next::GiveUp | Next::Drop => self.end(client, None),
         }
@@ -411,7 +414,8 @@ impl World {
 
     fn restart(&mut self, me: u8, keeps: bool) {
         let replicas = self.replicas();
-        // A minority may be without its memory at a time.
+        // A minority may be without its memory at a time, and none loses it once all is to be well.
+        let keeps = keeps || self.healed;
         let lost = self.servers.iter().filter(|server| !server.copy.votes()).count() as u32;
         let may_lose = lost + 1 < self.place(me).majority();
         let (epoch, server) = (self.epoch, &mut self.servers[usize::from(me)]);
@@ -481,7 +485,7 @@ impl World {
         for server in 0..self.replicas() {
             let at = &mut self.servers[usize::from(server)];
             // What lost its memory is not counted on until it is filled.
-            if self.broken.len() < minority && at.copy.votes() == at.is_up && self.rng.bool() && at.copy.votes() {
+            if self.broken.len() < minority && at.is_up && at.copy.votes() && self.rng.bool() {
                 self.broken.add(server);
                 at.is_mute = true;
             }

@@ -1,9 +1,11 @@
-//! Two stories of replicas with several lives, which random histories meet too seldom: votes that were given to a life that
-//! is over, and ballots that are used by two lives of one coordinator. Each ends well by a rule, and badly without it.
+//! Stories that random histories meet too seldom: votes that were given to a life that is over, ballots that are used by
+//! two lives of one coordinator, and operations that nobody waits for any more. The first two end well by a rule, and badly
+//! without it.
 
 use mcomp_quorum::mutant::{self, Mutant};
 use mcomp_quorum::{
-    Asked, Coordinator, Copy, Effect, Incarnation, Object, OpId, Outcome, Place, Refill, Register, Reply, Set, answer,
+    Asked, Coordinator, Copy, Effect, Fate, Incarnation, Object, OpId, Outcome, Place, Refill, Register, Reply, Set,
+    answer,
 };
 
 /// A block to which bits are added.
@@ -163,4 +165,19 @@ fn no_ballot_is_used_by_two_lives() {
     mutant::set(Mutant::OthersFirst);
     let [one, other] = a_ballot_in_two_lives();
     assert!(one != other || one & 2 == 0, "without the rule, one ballot has two values: {one}, {other}");
+}
+
+#[test]
+fn what_nobody_waits_for_was_not_done_or_may_have_been() {
+    mutant::set(Mutant::None);
+    let mut block = Block::new(3);
+    let mut home = Coordinator::new(place(0, 3), 0);
+    block.write(&mut home, 0, 1, 1);
+    assert_eq!(home.abandon(1), Fate::NotDone, "nobody has seen it: obedience is only asked for");
+    block.write(&mut home, 0, 2, 2);
+    let (_, attempt, prepare) = take(&mut home).asks.remove(0);
+    block.hear(&mut home, 0, &[1], (attempt, prepare));
+    assert_eq!(home.abandon(2), Fate::Unknown, "its value is on its way");
+    assert!(block.run(&mut home, 0, &[1, 2]).is_empty(), "and nobody is told");
+    assert_eq!(block.read(1, &[0, 2]), 2, "what was given up in time is not there, the rest may be");
 }

@@ -74,13 +74,13 @@ fn under_load(cluster: &mut Cluster, restarts: u64, mut restart: impl FnMut(&mut
             restart(cluster);
         }
     });
-    let (ok, unknown) = (tally.ok.into_inner(), tally.unknown.into_inner());
+    let (ok, unknown) = (tally.ok.load(Ordering::Relaxed), tally.unknown.load(Ordering::Relaxed));
     let found = cluster.client().fetch_add(COUNTER, 0).expect("the counter is whole");
     assert!((ok..=ok + unknown).contains(&found), "{ok} done, {unknown} unknown, {found} there");
     (0..).zip(&written).for_each(|(writer, written)| check_written(cluster, writer, written));
     let counters = cluster.client().status(0).expect("a status").counters;
     assert_eq!((counters.torn_blocks, counters.repaired_blocks), (0, 0), "nobody was killed");
-    let unknown = unknown + in_doubt.into_inner();
+    let unknown = unknown + in_doubt.load(Ordering::Relaxed);
     let written: u64 = written.iter().map(|written| written.done.load(Ordering::Relaxed)).sum();
     eprintln!("{restarts} restarts under {ok} adds and {written} writes: {unknown} of unknown outcome");
     // A server that just closed its connections would leave several in doubt each time. One that does not answers

@@ -41,12 +41,12 @@ fn every_add_happens_once_though_connections_break_at_any_byte() {
         let adders: Vec<_> = (0..ADDERS).map(add).collect();
         adders.into_iter().flat_map(|adder| adder.join().expect("an adder")).collect::<Vec<u64>>()
     });
-    let (total, cuts) = (seen.len() as u64, cuts.into_inner());
+    let (total, cuts) = (seen.len() as u64, cuts.load(Ordering::Relaxed));
     seen.sort_unstable();
     assert!(seen.into_iter().eq(0..total), "every value was there before exactly one add");
     assert_eq!(cluster.client().fetch_add(0, 0).expect("a look"), total, "done as often as acknowledged");
     eprintln!("{total} adds over {cuts} broken connections");
-    assert!(total == ADDERS as u64 * adds && cuts >= 40, "only {cuts} connections broke");
+    assert!(total == ADDERS as u64 * adds && cuts * 40 >= total.min(1600), "only {cuts} connections broke");
 }
 
 /// Ends the relay, also when an adder has panicked.

@@ -17,7 +17,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("consensus", &["wire", "meta"]),
     ("shm", &[]),
     ("net", &["wire"]),
-    ("server", &["wire", "config", "meta", "consensus", "shm", "net"]),
+    ("server", &["wire", "config", "quorum", "meta", "consensus", "shm", "net"]),
     ("client", &["wire", "config", "shm", "net"]),
     ("snapshot", &["wire", "config", "shm", "net", "client"]),
     ("cli", &["wire", "config", "shm", "net", "server", "client", "snapshot"]),

@@ -28,7 +28,8 @@ struct Scratch {
 impl Scratch {
     fn new(what: &str) -> Scratch {
         let cluster = format!("micro-{}-{what}", std::process::id());
-        let spec = Spec { cluster: cluster.clone(), id: 0, n: 1, k_bytes: BLOCKS * BLOCK_BYTES as u64 };
+        let spec =
+            Spec { cluster: cluster.clone(), id: 0, n: 1, k_bytes: BLOCKS * BLOCK_BYTES as u64, registers: false };
         let (segment, _) = Segment::open(&spec).expect("a segment: is there room in /dev/shm?");
         Scratch { cluster, segment: Some(segment) }
     }

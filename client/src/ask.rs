@@ -1,5 +1,6 @@
 //! One request before it has an id: what is sent, again if it must be, and what its answer weighs.
 
+use mcomp_wire::replica::Name;
 use mcomp_wire::{HEADER_LEN, Kind, Request, limits};
 
 /// Bodies above this are sent from where they lie; copying smaller ones costs less than a second
@@ -15,6 +16,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) kind: Kind,
     /// Whether it may change memory.
     pub(crate) modifies: bool,
+    /// What replicas know it by, once it was sent to one.
+    pub(crate) name: Option<Name>,
     answer_len: usize,
     body: Body<'a>,
 }
@@ -29,14 +32,15 @@ impl<'a> Ask<'a> {
     /// A request of fixed shape.
     pub(crate) fn new(tag: u64, request: Request<'a>) -> Ask<'a> {
         let answer_len = request.answer_len() as usize;
-        Ask { tag, kind: request.kind(), modifies: request.modifies(), answer_len, body: Body::Request(request) }
+        let (kind, modifies, body) = (request.kind(), request.modifies(), Body::Request(request));
+        Ask { tag, kind, modifies, name: None, answer_len, body }
     }
 
     /// A request whose body was built by the caller. The answer of a batch may be longer, when items
     /// of it are refused.
     pub(crate) fn of_bytes(tag: u64, kind: Kind, body: Vec<u8>, answer_len: usize, modifies: bool) -> Ask<'a> {
         debug_assert!(body.len() <= limits::MAX_BODY, "body of {} bytes", body.len());
-        Ask { tag, kind, modifies, answer_len, body: Body::Bytes(body) }
+        Ask { tag, kind, modifies, name: None, answer_len, body: Body::Bytes(body) }
     }
 
     /// Bytes of the request's and of the answer's frame.

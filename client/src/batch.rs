@@ -8,14 +8,14 @@
 
 use std::borrow::Cow;
 
-use mcomp_wire::{AtomicOp, Range, Space, limits};
+use mcomp_wire::{AtomicOp, Range, Space, Status, limits};
 
 use crate::cluster::PIECE;
 use crate::lane::Lane;
 use crate::transfer::{OnFailure, drive};
 use crate::{Cluster, Error, Exchanged, Exchanged16};
 
-use frame::Frame;
+use frame::{Again, Frame};
 use progress::Progress;
 
 mod frame;
@@ -153,6 +153,10 @@ impl<'a> Batch<'a> {
         let mut progress = Progress::new(self.items.len());
         let frames = plan::frames(&mut self.items, cluster.space(), &mut progress);
         let items = &self.items;
+        if cluster.replicas() > 1 {
+            run_replicated(cluster, &frames, items, &mut progress);
+            return progress.finish(cluster);
+        }
         let (mut lanes, mut shares) = (Vec::new(), Vec::new());
         for share in frames.chunk_by(|a, b| a.server() == b.server()) {
             match cluster.note(era, cluster.checkout(share[0].server(), era)) {
@@ -165,7 +169,7 @@ impl<'a> Batch<'a> {
         }
         drive(&mut lanes, OnFailure::GoOn, &mut |lane: usize, tag: u64, body: &[u8]| {
             let frame: &Frame = &shares[lane][tag as usize];
-            frame.take(body, items, &mut progress, cluster.pool(frame.server()).peer())
+            frame.take(body, items, &mut progress, cluster.pool(frame.server()).peer(), None)
         });
         cluster.note_failures(era, &lanes);
         for (lane, share) in lanes.iter().zip(shares) {
@@ -182,6 +186,35 @@ impl<'a> Batch<'a> {
         }
         self.items.push(Item { addr, what });
         self
+    }
+}
+
+/// Has the frames done by replicas, one after the other, and then what single items still need.
+fn run_replicated(cluster: &Cluster, frames: &[Frame], items: &[Item<'_>], progress: &mut Progress<'_>) {
+    for frame in frames {
+        let (home, peer) = (frame.server(), cluster.pool(frame.server()).peer());
+        let names = cluster.pool(home).names();
+        let mut ask = frame.ask(0, items);
+        let name = names.next();
+        ask.name = Some(name);
+        let mut again = Vec::new();
+        let asked = cluster.ask_replicas(home, ask, false, &mut |_, _, body: &[u8]| {
+            frame.take(body, items, progress, peer, Some(&mut again))
+        });
+        if let Err(error) = asked {
+            frame.fail(progress, &error);
+        }
+        for Again { index, status } in again {
+            // What was forgotten is another operation from now on.
+            let name = (status != Status::Forgotten).then_some(name);
+            let mut answer = Vec::new();
+            let ask = frame.ask_part(index, items, name);
+            let asked = cluster.ask_replicas(home, ask, status == Status::Unknown, &mut |_, _, body: &[u8]| {
+                answer.extend_from_slice(body);
+                Ok(())
+            });
+            frame.close(index, asked.map(|()| answer), items, progress, peer);
+        }
     }
 }
 

@@ -52,6 +52,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Inner {
     space: Space,
+    replicas: u32,
     pools: Vec<Pool>,
     eras: Eras,
     doors: Doors,
@@ -78,11 +79,12 @@ impl Cluster {
         let keyring = keyring.map_err(|error| Error::Options(error.to_string()))?.map(Arc::new);
         let tls = options.tls.as_ref().map(|files| Tls::load(&files.ca, &files.cert, &files.key)).transpose();
         let tls = tls.map_err(|error| Error::Options(error.to_string()))?;
+        let replicas = options.replicas;
         let options = Arc::new(options);
         let pool = |server| Pool::new(server, Arc::clone(&options), keyring.clone(), tls.clone());
         let pools = (0..space.n()).map(pool).collect();
         Ok(Cluster {
-            inner: Arc::new(Inner { space, pools, eras: Eras::new(), doors: Doors::default() }),
+            inner: Arc::new(Inner { space, replicas, pools, eras: Eras::new(), doors: Doors::default() }),
             bound: None,
             fence: None,
         })
@@ -99,6 +101,11 @@ impl Cluster {
     /// Bytes per server and number of servers.
     pub fn space(&self) -> Space {
         self.inner.space
+    }
+
+    /// Copies of each block.
+    pub fn replicas(&self) -> u32 {
+        self.inner.replicas
     }
 
     /// Bytes in the whole address space.
@@ -251,6 +258,9 @@ impl Cluster {
 
     /// One request to one server, whose answer goes to `sink`.
     pub(crate) fn ask_for(&self, server: u32, ask: Ask<'_>, sink: &mut impl Sink) -> Result<(), Error> {
+        if self.replicas() > 1 {
+            return self.ask_replicas(server, ask, false, sink);
+        }
         let era = self.era()?;
         let answer = self.checkout(server, era).and_then(|lease| single(lease, ask, sink));
         self.note(era, answer)
@@ -285,6 +295,9 @@ impl Cluster {
         shares: impl Iterator<Item = (u32, W)>,
         sink: &mut impl Sink,
     ) -> Result<(), Error> {
+        if self.replicas() > 1 {
+            return self.run_replicated(shares, sink);
+        }
         let era = self.era()?;
         // All connections first: a server that is down is found out before anything is sent.
         let lanes: Result<Vec<_>, Error> =

@@ -15,6 +15,7 @@ use mcomp_wire::Status;
 use crate::Error;
 use crate::ask::Ask;
 use crate::pool::{Lease, Pool, Reopen};
+use crate::replicated::is_for_another;
 use crate::sink::Sink;
 use crate::window::Window;
 
@@ -51,6 +52,10 @@ pub(crate) struct Lane<'p, 'a, W> {
     broken_since: Option<Instant>,
     /// Requests taken from `work`, sent or not.
     begun: u64,
+    /// Of replicated memory: what another replica is to be asked, and whether it may be done already.
+    left: Vec<(Ask<'a>, bool)>,
+    /// Of replicated memory: the connection is of no more use.
+    is_over: bool,
 }
 
 /// A request with its number.
@@ -83,6 +88,8 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
             progress: Instant::now(),
             broken_since: None,
             begun: 0,
+            left: Vec::new(),
+            is_over: false,
         }
     }
 
@@ -130,6 +137,9 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
     }
 
     fn upcoming(&self) -> Option<&Ask<'a>> {
+        if self.is_over {
+            return None;
+        }
         self.again.front().map(|flying| &flying.ask).or(self.next.as_ref())
     }
 
@@ -140,6 +150,10 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
         let ask = self.next.take()?;
         self.next = self.work.next();
         self.begun += 1;
+        let mut ask = ask;
+        if self.pool().is_replicated() {
+            ask.name = Some(self.pool().names().next());
+        }
         Some(Flying { id: self.lease.next_id(), ask, sent: false, may_be_done: false })
     }
 
@@ -216,6 +230,17 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
                     self.end_unread(error, ask.modifies);
                 }
             }
+            Err(CallError::Refused { status, .. })
+                if !self.lease.has_parted() && self.pool().is_replicated() && is_for_another(status) =>
+            {
+                self.pool().names().count_on_from(self.lease.shown_clock());
+                let mut ask = self.landed();
+                let may_be_done = status == Status::Unknown;
+                if status == Status::Forgotten {
+                    ask.name = None;
+                }
+                self.left.push((ask, may_be_done));
+            }
             Err(CallError::Refused { status, message }) if !self.lease.has_parted() => {
                 self.landed();
                 self.end_with(self.pool().peer().refused(status, message));
@@ -262,6 +287,9 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
         self.lease.break_off();
         self.window = Window::default();
         (self.resting_above, self.mute) = (None, None);
+        if self.pool().is_replicated() {
+            return self.leave(&error);
+        }
         let was_left_undone = is_parting(&error);
         while let Some(mut flying) = self.flight.pop_back() {
             flying.may_be_done |= std::mem::take(&mut flying.sent) && !was_left_undone;
@@ -275,6 +303,22 @@ impl<'p, 'a, W: Iterator<Item = Ask<'a>>> Lane<'p, 'a, W> {
             }
             self.end_with(error);
         }
+    }
+
+    /// Leaves everything to other replicas.
+    fn leave(&mut self, error: &CallError) {
+        self.pool().standing().failed();
+        self.is_over = true;
+        let was_left_undone = is_parting(error);
+        let flights = self.flight.drain(..).chain(self.again.drain(..));
+        self.left.extend(flights.map(|flying| (flying.ask, flying.sent && !was_left_undone)));
+    }
+
+    /// Of replicated memory: what is to be asked of another replica, and whether it may be done already.
+    pub(crate) fn into_left(mut self) -> impl Iterator<Item = (Ask<'a>, bool)> {
+        let (is_over, failed) = (self.is_over, self.failure.is_some());
+        let rest = self.next.take().into_iter().chain(self.work).filter(move |_| is_over && !failed);
+        self.left.into_iter().chain(rest.map(|ask| (ask, false)))
     }
 
     fn reconnect(&mut self, error: CallError) -> Result<(), Error> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mcomp_net::{CallError, Connection, Glance, Received, begin_frame};
 use mcomp_wire::control::{self, Welcome};
 use mcomp_wire::meta::Fence;
+use mcomp_wire::replica::Name;
 use mcomp_wire::{Header, Kind, Status, flags, limits};
 use uuid::Uuid;
 
@@ -34,6 +35,8 @@ pub(crate) struct Link {
     session: Uuid,
     /// What requests that modify show, as its bytes.
     fence: Option<[u8; Fence::LEN]>,
+    /// The greatest clock that a replicated block has shown.
+    shown_clock: u64,
     last_id: u64,
     outbox: Vec<u8>,
     unanswered: usize,
@@ -50,6 +53,7 @@ impl Link {
             connection,
             session,
             fence: None,
+            shown_clock: 0,
             // The handshake is number 1.
             last_id: 1,
             outbox: Vec::new(),
@@ -96,6 +100,11 @@ impl Link {
         self.fence = fence.map(Fence::emit);
     }
 
+    /// The greatest clock that a replicated block has shown on it.
+    pub(crate) fn shown_clock(&self) -> u64 {
+        self.shown_clock
+    }
+
     /// Sends a request, or puts it into the outbox when it is small; see [`Link::flush`].
     pub(crate) fn send(&mut self, id: u64, ask: &Ask<'_>) -> Result<(), CallError> {
         self.unanswered += 1;
@@ -105,15 +114,21 @@ impl Link {
             header.flags |= flags::FENCED;
         }
         let fence = fence.as_ref().map_or(&[][..], |fence| fence);
+        let name = ask.name.filter(|_| ask.kind.is_data()).map(Name::emit);
+        if name.is_some() {
+            header.flags |= flags::NAMED;
+        }
+        let name = name.as_ref().map_or(&[][..], |name| name);
         let checksum = self.connection.greeting().checksum;
         if let Some((fields, bytes)) = ask.large() {
             self.flush()?;
-            let parts = [fence, fields.bytes(), bytes];
+            let parts = [fence, name, fields.bytes(), bytes];
             let sent = self.connection.send(sealed(header, &parts, checksum), &parts);
             return self.note(sent);
         }
         let at = begin_frame(&mut self.outbox);
         self.outbox.extend_from_slice(fence);
+        self.outbox.extend_from_slice(name);
         ask.emit(&mut self.outbox);
         self.connection.finish_frame(&mut self.outbox, at, header);
         if self.outbox.len() >= OUTBOX { self.flush() } else { Ok(()) }
@@ -174,8 +189,12 @@ impl Link {
         match Status::from_wire(header.status) {
             Status::Ok if !is_error => Ok(received),
             status => {
-                let message = limits::sentence(self.connection.body(&received));
-                Err(CallError::Refused { status, message })
+                let mut body = self.connection.body(&received);
+                if let (Status::Forgotten, Some((clock, rest))) = (status, body.split_first_chunk()) {
+                    self.shown_clock = self.shown_clock.max(u64::from_le_bytes(*clock));
+                    body = rest;
+                }
+                Err(CallError::Refused { status, message: limits::sentence(body) })
             }
         }
     }

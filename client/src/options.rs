@@ -34,6 +34,8 @@ pub struct Options {
     pub connect_timeout: Duration,
     /// Connections to one server at a time. A call that finds all of them in use waits for one.
     pub max_connections: usize,
+    /// Copies that the servers keep of each block: 1, 3 or 5, as they say.
+    pub replicas: u32,
     /// Whether servers on this machine are reached through their Unix socket, when they have one.
     pub unix: bool,
     /// Whether the memory of servers on this machine is read straight from their segments.
@@ -66,6 +68,7 @@ impl Options {
             timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(2),
             max_connections: 64,
+            replicas: 1,
             unix: true,
             segment: true,
             spin: Duration::ZERO,
@@ -84,6 +87,7 @@ impl Options {
             timeout: client.timeout,
             connect_timeout: client.connect_timeout,
             max_connections: client.max_connections as usize,
+            replicas: config.replicas(),
             unix: client.unix,
             segment: client.segment,
             spin: config.spin().client,
@@ -104,6 +108,11 @@ impl Options {
             format!("the cluster name {:?} must have 1 to {max} bytes", self.cluster)
         } else if !self.space.k().is_multiple_of(BLOCK_SIZE) {
             format!("k is {} bytes: servers lend whole blocks of {BLOCK_SIZE} bytes", self.space.k())
+        } else if !matches!(self.replicas, 1 | 3 | 5) || self.replicas > n {
+            format!(
+                "{} copies of each block on {n} servers: there are 1, 3 or 5, each on its own server",
+                self.replicas
+            )
         } else if self.max_connections == 0 {
             "max_connections is 0: at least one connection to each server is needed".to_owned()
         } else if [self.timeout, self.connect_timeout].iter().any(|time| time.is_zero() || *time > TIMEOUT_MAX) {

@@ -30,7 +30,9 @@ impl Peer {
             Status::Denied => Error::Denied { server, address, message },
             Status::Unavailable | Status::Stopping => Error::Unavailable { server, address, reason: message },
             Status::Checksum => Error::Corrupt { server, address, message },
-            Status::ResultLost => Error::Unknown { server, address, reason: message },
+            Status::ResultLost | Status::Unknown | Status::Forgotten => {
+                Error::Unknown { server, address, reason: message }
+            }
             // This library checks and splits before it sends, so the two sides disagree on the rules.
             Status::Malformed
             | Status::OutOfRange
@@ -112,7 +114,8 @@ mod tests {
             let error = peer().refused(status, "because".into());
             let text = error.to_string();
             assert!(text.contains('3') && text.contains("10.0.0.3:7401"), "{status}: {text}");
-            assert_eq!(error.outcome() == Outcome::Unknown, status == Status::ResultLost, "{status}");
+            let is_unknown = matches!(status, Status::ResultLost | Status::Unknown | Status::Forgotten);
+            assert_eq!(error.outcome() == Outcome::Unknown, is_unknown, "{status}");
         }
     }
 

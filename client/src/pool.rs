@@ -24,6 +24,7 @@ use uuid::Uuid;
 use crate::ask::Ask;
 use crate::link::Link;
 use crate::local::{Found, Local, Offer};
+use crate::names::{Names, Standing};
 use crate::peer::Peer;
 use crate::{Error, Options};
 
@@ -38,6 +39,8 @@ pub(crate) struct Pool {
     options: Arc<Options>,
     keyring: Option<Arc<Keyring>>,
     tls: Option<Tls>,
+    names: Names,
+    standing: Standing,
     /// Whether the server is on this machine; asked when the first connection is made.
     near: OnceLock<bool>,
     /// The server's segment, if it is read without asking the server.
@@ -88,6 +91,8 @@ impl Pool {
             options,
             keyring,
             tls,
+            names: Names::new(),
+            standing: Standing::default(),
             near: OnceLock::new(),
             local: ArcSwapOption::empty(),
             proven: AtomicBool::new(false),
@@ -103,6 +108,21 @@ impl Pool {
     /// The server as errors name it.
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Names for operations on the replicated blocks whose home this server is.
+    pub(crate) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Whether it seems to answer.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Whether the blocks of this server are replicated.
+    pub(crate) fn is_replicated(&self) -> bool {
+        self.options.replicas > 1
     }
 
     /// How long a request may go without progress.
@@ -236,7 +256,8 @@ impl Pool {
     fn admit(&self, connection: &Connection, era: u32) -> Result<(), Error> {
         let welcome = &connection.greeting().welcome;
         let epoch = welcome.config_epoch;
-        let wants_segment = self.options.segment && self.is_near() && self.local.load().is_none();
+        let wants_segment =
+            self.options.segment && !self.is_replicated() && self.is_near() && self.local.load().is_none();
         let anchor = wants_segment.then(|| connection.stream().handle());
         let mut state = self.state.lock();
         self.check_era(era)?;

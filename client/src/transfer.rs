@@ -11,7 +11,7 @@ use mcomp_net::CallError;
 use crate::Error;
 use crate::ask::Ask;
 use crate::lane::{Lane, checked};
-use crate::pool::Lease;
+use crate::pool::{Lease, Pool};
 use crate::sink::Sink;
 
 /// What the failure of one lane means for the others.
@@ -52,6 +52,11 @@ pub(crate) fn verdict<'a, W: Iterator<Item = Ask<'a>>>(lanes: &[Lane<'_, 'a, W>]
     Err(if lanes.iter().any(Lane::has_effects) { lane.pool().peer().in_part(failure) } else { failure })
 }
 
+/// Hands an answer on, if it can be one.
+pub(crate) fn deliver(pool: &Pool, ask: &Ask<'_>, lane: usize, body: &[u8], sink: &mut impl Sink) -> Result<(), Error> {
+    checked(pool, ask, body).and_then(|body| sink.deliver(lane, ask.tag, body))
+}
+
 /// One request and its answer: the hot path, without a lane. A connection that breaks is left to one.
 pub(crate) fn single(mut lease: Lease<'_>, ask: Ask<'_>, sink: &mut impl Sink) -> Result<(), Error> {
     let pool = lease.pool();
@@ -64,7 +69,7 @@ pub(crate) fn single(mut lease: Lease<'_>, ask: Ask<'_>, sink: &mut impl Sink) -
     match answer {
         Ok(None) => Ok(()),
         Ok(Some(received)) => {
-            let taken = checked(pool, &ask, lease.body(&received)).and_then(|body| sink.deliver(0, ask.tag, body));
+            let taken = deliver(pool, &ask, 0, lease.body(&received), sink);
             if taken.is_err() {
                 lease.break_off();
             }

@@ -62,7 +62,7 @@ impl Checker {
         let secret_file = self.optional_path("security.secret_file");
         let tls = self.tls();
         let op_log = self.optional_path("trace.op_log");
-        check_together(&mut self.written, k, n, snapshot.as_ref());
+        check_together(&mut self.written, k, n, replicas, snapshot.as_ref());
         Some(Config {
             path: self.written.path.clone(),
             folder: self.folder.clone(),
@@ -108,7 +108,8 @@ impl Checker {
     fn replicas(&mut self) -> Option<u32> {
         self.read("cluster.replicas", |typed| match typed.integer(1..=5) {
             Ok(1) => Ok((1, Value::Integer(1))),
-            Ok(3 | 5) => Err(format!("{typed} copies of each block are not supported by this version: write 1")),
+            Ok(3) => Ok((3, Value::Integer(3))),
+            Ok(5) => Ok((5, Value::Integer(5))),
             _ => Err(format!("{typed} is not 1, 3 or 5")),
         })
     }

@@ -16,9 +16,21 @@ const SPACE_BYTES_MAX: u64 = 1 << 60;
 pub(crate) const TLS_KEYS: [&str; 3] = ["security.tls_ca", "security.tls_cert", "security.tls_key"];
 
 /// Notes in `written` what does not fit; a value that is wrong by itself is passed as none.
-pub(crate) fn check_together(written: &mut Written, k: Option<u64>, n: Option<u32>, snapshot: Option<&Snapshot>) {
+pub(crate) fn check_together(
+    written: &mut Written,
+    k: Option<u64>,
+    n: Option<u32>,
+    replicas: Option<u32>,
+    snapshot: Option<&Snapshot>,
+) {
     if let Some(n) = n {
         check_count(written, n);
+    }
+    if let (Some(replicas), Some(n)) = (replicas, n)
+        && replicas > n
+    {
+        let text = format!("{replicas} copies of each block take {replicas} servers, and there are {n}");
+        refuse_key(written, "cluster.replicas", text);
     }
     if let (Some(k), Some(n)) = (k, n) {
         check_space(written, k, n);

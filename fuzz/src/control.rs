@@ -6,9 +6,10 @@
 use std::fmt::Debug;
 
 use mcomp_wire::control::{
-    ByteCounters, Challenge, Counters, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch, Hello,
-    Prove, RestoreAbort, RestoreBegin, RestoreEnd, ServerStatus, SnapshotCollect, SnapshotCollected, SnapshotCounters,
-    SnapshotCreate, SnapshotCreated, SnapshotProgress, SnapshotterStatus, Welcome, decode, encode, features,
+    ByteCounters, Challenge, Counters, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSettle, CutSwitch,
+    Hello, Prove, RestoreAbort, RestoreBegin, RestoreEnd, ServerStatus, SnapshotCollect, SnapshotCollected,
+    SnapshotCounters, SnapshotCreate, SnapshotCreated, SnapshotProgress, SnapshotterStatus, Welcome, decode, encode,
+    features,
 };
 use mcomp_wire::{BLOCK_SIZE, Role, limits};
 use serde::Serialize;
@@ -65,8 +66,9 @@ messages! {
     "prove" Prove = Prove { key: [1; 8], proof: [9; 32] },
     "server_status" ServerStatus = a_status(),
     "cut_prepare" CutPrepare = CutPrepare { cut: ID },
-    "cut_prepared" CutPrepared = CutPrepared { epoch: 4, segment: ID, config_epoch: 300 },
+    "cut_prepared" CutPrepared = CutPrepared { epoch: 4, segment: ID, config_epoch: 300, is_whole: true },
     "cut_switch" CutSwitch = CutSwitch { cut: ID, epoch: 5 },
+    "cut_settle" CutSettle = CutSettle { cut: ID, homes: vec![0, 300] },
     "cut_release" CutRelease = CutRelease { cut: ID },
     "cut_released" CutReleased = CutReleased { held_us: 1234 },
     "cut_end" CutEnd = CutEnd { cut: ID, failure: Some("the disk is full".into()) },
@@ -76,7 +78,7 @@ messages! {
     "snapshot_create" SnapshotCreate = SnapshotCreate { incremental: true },
     "snapshot_progress" SnapshotProgress = SnapshotProgress { done: 1 << 20, total: 1 << 30 },
     "snapshot_created" SnapshotCreated = a_snapshot(),
-    "snapshot_collect" SnapshotCollect = SnapshotCollect { cut: ID, epoch: 5, segment: ID, since: 3, level: -7 },
+    "snapshot_collect" SnapshotCollect = SnapshotCollect { cut: ID, epoch: 5, segment: ID, since: 3, level: -7, home: 1 },
     "snapshot_collected" SnapshotCollected = SnapshotCollected { chunks: 1000 },
     "snapshotter_status" SnapshotterStatus = a_snapshotter(),
 }

@@ -55,7 +55,7 @@ pub fn segment(data: &[u8]) {
     }
     let (k_bytes, n) = (u64_at(&fields, 24), u32_at(&fields, 36));
     if how & how::SERVE != 0 && k_bytes <= SERVED_BYTES_MAX {
-        serve(Spec { cluster: scratch.cluster.clone(), id: 0, n, k_bytes });
+        serve(Spec { cluster: scratch.cluster.clone(), id: 0, n, k_bytes, registers: false });
     }
 }
 
@@ -215,7 +215,8 @@ pub fn segment_seeds() -> Vec<Seed> {
 /// The short form of a segment of four blocks of which two were written, made by a server.
 fn image() -> Vec<u8> {
     let scratch = Scratch::new();
-    let spec = Spec { cluster: scratch.cluster.clone(), id: 0, n: 3, k_bytes: 4 * BLOCK_BYTES as u64 };
+    let spec =
+        Spec { cluster: scratch.cluster.clone(), id: 0, n: 3, k_bytes: 4 * BLOCK_BYTES as u64, registers: false };
     let (segment, _) = Segment::open(&spec).expect("a scratch segment");
     let span = segment.span(4000, 200).expect("a span over two blocks");
     segment.write(span, &[7; 200]).expect("nothing is torn");

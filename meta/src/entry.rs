@@ -1,7 +1,7 @@
 //! What goes into the state machine, and what comes out.
 
 use mcomp_wire::Status;
-use mcomp_wire::meta::{Ask, Fence, Told};
+use mcomp_wire::meta::{Ask, Command, Fence, Told};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -48,7 +48,8 @@ impl Ticket {
     /// The ticket of a command.
     pub fn of(ask: &Ask) -> Ticket {
         match ask.command {
-            mcomp_wire::meta::Command::Open { token, .. } => Ticket { who: token, number: 0 },
+            Command::Open { token, .. } => Ticket { who: token, number: 0 },
+            Command::Join { server, memory } => Ticket { who: memory, number: server.into() },
             _ => Ticket { who: ask.session, number: ask.number },
         }
     }

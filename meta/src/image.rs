@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcomp_wire::meta::Owner;
+use mcomp_wire::meta::{MembersReport, Owner};
 use mcomp_wire::{Malformed, Space, control};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -62,6 +62,8 @@ struct Image {
     barriers: BTreeMap<String, Barrier>,
     coming: Option<Parts>,
     reset_by: Option<Uuid>,
+    members: MembersReport,
+    last_incarnation: u16,
 }
 
 impl State {
@@ -83,6 +85,8 @@ impl State {
             barriers: state.barriers,
             coming: state.coming.map(|coming| coming.into_parts()),
             reset_by: state.reset_by,
+            members: state.members,
+            last_incarnation: state.last_incarnation,
         })
     }
 
@@ -105,11 +109,14 @@ impl State {
             locks: image.locks,
             barriers: image.barriers,
             reset_by: image.reset_by,
+            members: image.members,
+            last_incarnation: image.last_incarnation,
             ..State::new(space)
         };
         if let Some(parts) = image.coming {
             state.coming = Some(Box::new(Coming::of_parts(parts, space).map_err(Corrupt::Contradiction)?));
         }
+        state.check_members().map_err(Corrupt::Contradiction)?;
         state.derive().map_err(Corrupt::Contradiction)?;
         state.check_invariants().map_err(Corrupt::Contradiction)?;
         Ok(state)

@@ -16,6 +16,7 @@ mod image;
 mod invariants;
 mod leases;
 mod locks;
+mod members;
 pub mod mutant;
 mod query;
 mod reset;

@@ -77,6 +77,8 @@ impl State {
             allocation.created_ms = allocation.created_ms.min(table.now_ms);
         }
         table.reset_by = Some(session);
+        // Memory is kept by whom it was kept before.
+        (table.members, table.last_incarnation) = (std::mem::take(&mut self.members), self.last_incarnation);
         *self = table;
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mcomp_wire::meta::{Answer, Ask, Command, Told};
+use mcomp_wire::meta::{Answer, Ask, Command, MembersReport, Told};
 use mcomp_wire::{Space, Status};
 use uuid::Uuid;
 
@@ -45,6 +45,10 @@ pub struct State {
     pub(crate) coming: Option<Box<Coming>>,
     /// The session that has reset the page table last: it ended with that, and may ask again what came of it.
     pub(crate) reset_by: Option<Uuid>,
+    /// The servers that keep replicated blocks.
+    pub(crate) members: MembersReport,
+    /// The last incarnation that was given out.
+    pub(crate) last_incarnation: u16,
     /// What ends when. Follows from the rest.
     pub(crate) dues: BTreeSet<(u64, Due)>,
     /// What is free. Follows from the rest.
@@ -90,6 +94,8 @@ impl State {
             barriers: BTreeMap::new(),
             coming: None,
             reset_by: None,
+            members: MembersReport::default(),
+            last_incarnation: 0,
             dues: BTreeSet::new(),
             allocator: Allocator::new(space.k(), space.n()),
             asked_bytes: 0,
@@ -171,6 +177,9 @@ impl State {
         if let Command::Open { ttl_ms, .. } = ask.command {
             return Some(self.open(ttl_ms, step).map(|answer| self.told(answer)));
         }
+        if let Command::Join { server, memory } = ask.command {
+            return Some(self.join(server, memory).map(|answer| self.told(answer)));
+        }
         if self.has_reset(&ask) {
             return Some(Ok(self.told(Answer::Done)));
         }
@@ -214,7 +223,7 @@ impl State {
             Command::Arrive { name, parties, wait_ms } => self.arrive(ticket, name, parties, wait_ms, step),
             Command::Collect => Ok(Some(self.collect(step))),
             Command::Reset { part, last, regions } => self.reset(session, part, last, regions, step).map(Some),
-            Command::Open { .. } => unreachable!("done without a session"),
+            Command::Open { .. } | Command::Join { .. } => unreachable!("done without a session"),
         }
     }
 

@@ -189,6 +189,11 @@ impl<O: Object> Coordinator<O> {
         self.go_on(local);
     }
 
+    /// Which question it is at: another one than before says that it goes on.
+    pub fn attempt(&self) -> u64 {
+        self.attempt
+    }
+
     /// Takes the answer of a replica to the question `attempt`.
     pub fn heard(&mut self, local: &mut impl Replica<Value = Register<O>>, from: u8, attempt: u64, reply: Replied<O>) {
         if let Reply::Refused(ballot) = reply {

@@ -86,6 +86,11 @@ impl<O: Object> Register<O> {
         self.results.iter()
     }
 
+    /// What was kept of a block, as [`Register::clock`], [`Register::forgotten`] and [`Register::results`] gave it.
+    pub fn kept(object: O, clock: u64, forgotten: u64, results: VecDeque<(OpId, O::Answer)>) -> Register<O> {
+        Register { object, clock, forgotten, results }
+    }
+
     /// Does an operation, unless it was done before or may have been.
     pub fn apply(&mut self, id: OpId, op: &O::Op) -> Told<O::Answer> {
         if mutant::active() != Mutant::NoOpId {

@@ -4,7 +4,7 @@ use crate::acceptor::{self, Ask, Replica, Reply};
 use crate::coordinator::{Accept, Effect, Outcome, Prepare, Query, Work};
 use crate::group::{Set, Votes};
 use crate::mutant::{self, Mutant};
-use crate::register::{Object, Register, Told};
+use crate::register::{Object, RESULTS, Register, Told};
 use crate::{Ballot, Coordinator};
 
 impl<O: Object> Coordinator<O> {
@@ -113,8 +113,11 @@ impl<O: Object> Coordinator<O> {
         mut register: Register<O>,
         mut reads: Vec<u64>,
     ) {
-        let mut writes = Vec::with_capacity(self.writes.len());
-        for write in std::mem::take(&mut self.writes) {
+        // In the order of their names, and no more than have their results kept: so none of a round makes another one of
+        // it forgotten.
+        self.writes.make_contiguous().sort_by_key(|write| write.id.number);
+        let mut writes = Vec::with_capacity(self.writes.len().min(RESULTS));
+        for write in self.writes.drain(..self.writes.len().min(RESULTS)) {
             let told = register.apply(write.id, &write.op);
             writes.push((write, told));
         }

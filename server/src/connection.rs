@@ -220,8 +220,8 @@ impl Connection {
             let message = format!("there is no request of kind {:#04x}", frame.header.kind);
             return Err(self.refuse_and_end(frame.header, Status::UnknownKind, &message));
         };
-        if frame.header.flags & flags::FENCED != 0 && !kind.is_data() {
-            self.refuse(frame.header, Status::Malformed, "only a data request shows a fence");
+        if frame.header.flags & (flags::FENCED | flags::NAMED) != 0 && !kind.is_data() {
+            self.refuse(frame.header, Status::Malformed, "only a data request shows a fence or has a name");
             return Ok(());
         }
         match kind {
@@ -231,12 +231,17 @@ impl Connection {
                 return Err(End::Peer);
             }
             Kind::Handover => self.hand_over(frame)?,
-            Kind::Peer if self.role != Role::Node => {
-                let message = format!("peer is for the role node, and this is a {}", self.role);
+            Kind::Peer | Kind::Replicas if self.role != Role::Node => {
+                let message = format!("{kind} is for the role node, and this is a {}", self.role);
                 self.refuse(frame.header, Status::Denied, &message);
             }
             Kind::Peer => {
                 if let Err(refusal) = self.peer(frame) {
+                    return Err(self.refuse_and_end(frame.header, refusal.status, &refusal.message));
+                }
+            }
+            Kind::Replicas => {
+                if let Err(refusal) = self.replicas(frame) {
                     return Err(self.refuse_and_end(frame.header, refusal.status, &refusal.message));
                 }
             }

@@ -16,17 +16,20 @@ use std::time::{Duration, Instant};
 
 use mcomp_shm::{Mutant, Segment, ShmError, mutant, step_back};
 use mcomp_wire::Status;
-use mcomp_wire::control::{CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch};
+use mcomp_wire::control::{CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSettle, CutSwitch};
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
 use crate::counters::Counters;
 use crate::memory::Refusal;
+use crate::replica::Replicas;
 
 /// The cuts of a server, one at a time.
 #[derive(Debug)]
 pub(crate) struct Cuts {
     segment: Arc<Segment>,
+    /// The blocks, if they are replicated: then requests are held up, and not their answers.
+    replicas: Option<Arc<Replicas>>,
     counters: Arc<Counters>,
     hold_max: Duration,
     time_limit: Duration,
@@ -57,6 +60,8 @@ struct Cut {
     connection: u64,
     /// Whether the new epoch has begun; it begins once.
     switched: bool,
+    /// The epoch that it begins.
+    epoch: u64,
     /// For how long answers were held, once they were released.
     held: Option<Duration>,
 }
@@ -74,6 +79,7 @@ struct Hold {
 impl Cuts {
     pub(crate) fn new(
         segment: Arc<Segment>,
+        replicas: Option<Arc<Replicas>>,
         counters: Arc<Counters>,
         hold_max: Duration,
         time_limit: Duration,
@@ -81,7 +87,7 @@ impl Cuts {
         let (control, hold) = (Mutex::default(), Mutex::default());
         let (released, timer) = (Condvar::new(), Condvar::new());
         let stopping = AtomicBool::new(false);
-        Arc::new(Cuts { segment, counters, hold_max, time_limit, control, hold, stopping, released, timer })
+        Arc::new(Cuts { segment, replicas, counters, hold_max, time_limit, control, hold, stopping, released, timer })
     }
 
     /// Waits until no answers are held. Called before any answer of a data request leaves.
@@ -117,7 +123,7 @@ impl Cuts {
         if !self.prepare_shadow().map_err(|error| Refusal::new(Status::Full, error.to_string()))? {
             return Err(Refusal::new(Status::Stopping, "this server is stopping: the snapshot was not begun"));
         }
-        control.current = Some(Cut { id: request.cut, connection, switched: false, held: None });
+        control.current = Some(Cut { id: request.cut, connection, switched: false, epoch: 0, held: None });
         let mut hold = self.hold.lock();
         hold.cut_ends = Some((request.cut, Instant::now() + self.time_limit));
         self.timer.notify_all();
@@ -125,6 +131,7 @@ impl Cuts {
             epoch: self.segment.epoch(),
             segment: Uuid::from_bytes(self.segment.segment_id()),
             config_epoch: self.segment.config_epoch(),
+            is_whole: self.replicas.as_ref().is_none_or(|replicas| replicas.is_whole()),
         })
     }
 
@@ -156,6 +163,10 @@ impl Cuts {
         if cut.switched {
             return Err(Refusal::new(Status::CutLost, "this cut has begun its epoch already"));
         }
+        cut.epoch = request.epoch;
+        if let Some(replicas) = &self.replicas {
+            return self.hold_up(&mut control, replicas, request.epoch);
+        }
         let mut hold = self.hold.lock();
         self.segment.switch(request.epoch).map_err(|error| Refusal::new(Status::CutLost, error.to_string()))?;
         // The segment's words are set first: whoever sees them waits for this lock, then for us.
@@ -172,6 +183,41 @@ impl Cuts {
         Ok(())
     }
 
+    /// The switch of replicated memory: requests are held up. The epoch begins with the release.
+    fn hold_up(&self, control: &mut Control, replicas: &Replicas, epoch: u64) -> Result<(), Refusal> {
+        {
+            let mut hold = self.hold.lock();
+            hold.since = Some(Instant::now());
+            hold.ran_out = false;
+            self.timer.notify_all();
+        }
+        let is_quiet = replicas.hold(epoch, self.hold_max / 2);
+        let is_held = self.hold.lock().since.is_some();
+        let reason = match (is_quiet, is_held, self.segment.is_restoring()) {
+            (true, true, false) => {
+                control.current.iter_mut().for_each(|cut| cut.switched = true);
+                return Ok(());
+            }
+            (_, _, true) => "a restore has begun: the memory is not whole",
+            _ => "what was under way has not ended in time",
+        };
+        // Whatever the timer has done meanwhile, it was before the hold.
+        replicas.resume();
+        self.end_current(control, reason);
+        Err(Refusal::new(Status::CutLost, reason))
+    }
+
+    /// Brings replicated blocks up to date that are to be copied here. Every server has switched.
+    pub(crate) fn settle(&self, connection: u64, request: &CutSettle) -> Result<(), Refusal> {
+        let mut control = self.control.lock();
+        let cut = control.current_mut(connection, request.cut)?;
+        match (&self.replicas, cut.switched) {
+            (Some(replicas), true) => replicas.settle(&request.homes, self.hold_max / 2),
+            (None, _) => Err(Refusal::new(Status::UnknownKind, "the blocks of this server are not replicated")),
+            (_, false) => Err(Refusal::new(Status::CutLost, "this cut has not begun its epoch")),
+        }
+    }
+
     /// Lets answers go: every server has switched.
     pub(crate) fn release(&self, connection: u64, request: &CutRelease) -> Result<CutReleased, Refusal> {
         let mut control = self.control.lock();
@@ -180,6 +226,10 @@ impl Cuts {
         let held = cut.held.or(hold.since.map(|since| since.elapsed()));
         match held {
             Some(held) if held <= self.hold_max => {
+                if self.replicas.is_some() && cut.held.is_none() {
+                    let begun = self.segment.switch(cut.epoch);
+                    begun.map_err(|error| Refusal::new(Status::CutLost, error.to_string()))?;
+                }
                 self.let_go(&mut hold);
                 cut.held = Some(held);
                 Ok(CutReleased { held_us: held.as_micros() as u64 })
@@ -295,6 +345,7 @@ impl Cuts {
         if let Some(since) = hold.since.take() {
             self.counters.held(since.elapsed());
             self.segment.release(self.segment.held());
+            self.replicas.iter().for_each(|replicas| replicas.resume());
             self.released.notify_all();
         }
     }
@@ -327,7 +378,7 @@ mod tests {
     const MASTER: u64 = 1;
 
     fn cuts(scratch: &Scratch) -> Arc<Cuts> {
-        Cuts::new(Arc::clone(&scratch.segment), Arc::default(), DEADLOCK, DEADLOCK)
+        Cuts::new(Arc::clone(&scratch.segment), None, Arc::default(), DEADLOCK, DEADLOCK)
     }
 
     fn prepare(cuts: &Cuts, id: u128) -> CutSwitch {

@@ -34,7 +34,8 @@ pub(crate) struct Scratch {
 impl Scratch {
     pub(crate) fn new() -> Scratch {
         let cluster = format!("unit-{}-{}", std::process::id(), number());
-        let (segment, _) = Segment::open(&Spec { cluster, id: 0, n: 1, k_bytes: K_BYTES }).expect("a segment");
+        let (segment, _) =
+            Segment::open(&Spec { cluster, id: 0, n: 1, k_bytes: K_BYTES, registers: false }).expect("a segment");
         Scratch { segment: Arc::new(segment) }
     }
 }

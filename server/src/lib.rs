@@ -49,6 +49,7 @@ mod metrics;
 mod oplog;
 mod outbox;
 mod preflight;
+mod replica;
 mod restore;
 mod server;
 mod session;

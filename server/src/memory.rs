@@ -24,11 +24,21 @@ pub(crate) struct Memory {
 pub(crate) struct Refusal {
     pub(crate) status: Status,
     pub(crate) message: String,
+    /// The clock of a replicated block, from which its asker has to count on.
+    pub(crate) clock: Option<u64>,
 }
 
 impl Refusal {
     pub(crate) fn new(status: Status, message: impl Into<String>) -> Refusal {
-        Refusal { status, message: message.into() }
+        Refusal { status, message: message.into(), clock: None }
+    }
+
+    /// Appends it as the body of an answer.
+    pub(crate) fn emit(&self, out: &mut Vec<u8>) {
+        if self.status == Status::Forgotten {
+            out.extend_from_slice(&self.clock.unwrap_or_default().to_le_bytes());
+        }
+        out.extend_from_slice(self.message.as_bytes());
     }
 }
 
@@ -147,7 +157,7 @@ impl Memory {
                         // Many refusals must not make the answer larger than a frame may be.
                         if sentence_bytes < limits::MAX_BATCH_SENTENCES {
                             sentence_bytes += refusal.message.len();
-                            out.extend_from_slice(refusal.message.as_bytes());
+                            refusal.emit(out);
                         }
                         refusal.status
                     }
@@ -185,7 +195,7 @@ impl Memory {
     }
 }
 
-fn unaligned(addr: u64, size: u64) -> Refusal {
+pub(crate) fn unaligned(addr: u64, size: u64) -> Refusal {
     Refusal::new(Status::Unaligned, format!("address {addr} is not a multiple of {size}, as this atomic needs"))
 }
 

@@ -29,6 +29,7 @@ use crate::memory::{Memory, Refusal};
 use crate::metadata::{Metadata, MetadataError, PeerTrust};
 use crate::oplog::OpLog;
 use crate::preflight;
+use crate::replica::Replicas;
 use crate::restore::Restores;
 use crate::session::Sessions;
 use crate::successor::{self, Holder};
@@ -165,6 +166,8 @@ pub(crate) struct Shared {
     pub(crate) sessions: Sessions,
     pub(crate) connections: Arc<Connections>,
     pub(crate) metadata: Metadata,
+    /// The blocks, if they are replicated.
+    pub(crate) replicas: Option<Arc<Replicas>>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) watchdog: Watchdog,
@@ -235,7 +238,7 @@ impl Server {
         if let Some(address) = http.as_ref().filter(|http| keyring.is_none() && is_open_to_others(http)) {
             return Err(StartError::ExposedHttp { id, address: address.clone() });
         }
-        let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
+        let spec = spec(config, id);
         preflight::check_file_size(&spec)?;
         let log_path = options.op_log.clone().or_else(|| config.op_log(id));
         let oplog = log_path.as_deref().map(open_log).transpose()?;
@@ -248,6 +251,7 @@ impl Server {
             }
             opened => opened?,
         };
+        let (segment, opened) = proven(&spec, segment, opened)?;
         let segment = Arc::new(segment);
         let endpoints = [Endpoint::Unix(unix_name(config.name(), id, &address)), Endpoint::Tcp(address)];
         let is_new = matches!(opened, Opened::Created);
@@ -276,6 +280,11 @@ impl Server {
             self.threads.push(spawn(name, Box::new(move || accept::run(&listener, shared, spawn)))?);
         }
         self.http = http.map(|listener| Http::start(listener, &self.shared, spawn)).transpose()?;
+        if self.shared.replicas.is_some() {
+            let shared = Arc::clone(&self.shared);
+            let live = move || shared.replicas.iter().for_each(|replicas| replicas.live(&shared.metadata));
+            self.threads.push(spawn("block-join", Box::new(live))?);
+        }
         Ok(())
     }
 
@@ -299,6 +308,7 @@ impl Server {
         self.listeners.iter().for_each(|listener| listener.close());
         self.shared.resume.notify_all();
         self.shared.cuts.stop();
+        self.shared.replicas.iter().for_each(|replicas| replicas.stop());
         // Whoever waits for the metadata is told that there will be no answer.
         self.shared.metadata.stop();
         self.shared.watchdog.finish_reading_all();
@@ -338,7 +348,11 @@ impl Shared {
         let Own { oplog, keyring, tls } = own;
         let (id, limits) = (options.id, config.limits());
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
-        let connections = Connections::new(limits.max_connections, limits.max_connections_per_address, config.n() - 1);
+        let connections = Connections::new(
+            limits.max_connections,
+            limits.max_connections_per_address,
+            (config.n() - 1) * if config.replicas() == 1 { 1 } else { 2 },
+        );
         let is_watched = config.servers()[id as usize].http.is_some();
         let counters = Arc::new(Counters::new(is_watched));
         let snapshot = config.snapshot();
@@ -352,12 +366,23 @@ impl Shared {
         let watchdog = Watchdog::start(watchdog_limits).map_err(StartError::Thread)?;
         let (agreed, peers) = (Arc::clone(&segment), Arc::clone(&connections));
         let trust = PeerTrust { keyring: keyring.clone(), tls };
-        let metadata = Metadata::start(config, id, agreed, peers, trust, spawn)?;
+        let replicas = match config.replicas() {
+            1 => None,
+            _ => Some(Replicas::start(config, id, Arc::clone(&segment), &trust, spawn)?),
+        };
+        let metadata = Metadata::start(config, id, agreed, peers, replicas.clone(), trust, spawn)?;
         Ok(Shared {
             id,
             metadata,
             memory: Memory::new(Arc::clone(&segment), space, id),
-            cuts: Cuts::new(Arc::clone(&segment), Arc::clone(&counters), snapshot.hold_max, snapshot.time_limit),
+            cuts: Cuts::new(
+                Arc::clone(&segment),
+                replicas.clone(),
+                Arc::clone(&counters),
+                snapshot.hold_max,
+                snapshot.time_limit,
+            ),
+            replicas,
             restores: Restores::new(Arc::clone(&segment), Arc::clone(&connections)),
             sessions: Sessions::new(limits.session_keep),
             connections,
@@ -388,6 +413,9 @@ impl Shared {
         match () {
             () if self.is_stopping() => Err("this server is stopping"),
             () if self.segment.is_restoring() => Err("a restore is under way: the memory is not whole"),
+            () if self.replicas.as_ref().is_some_and(|replicas| !replicas.is_member()) => {
+                Err("this server is not one of the replicas yet: most servers have to agree that it is")
+            }
             () => Ok(()),
         }
     }
@@ -470,13 +498,25 @@ impl Shared {
         }
     }
 
+    /// What the server does, in a word.
+    fn state(&self) -> String {
+        let filling = self.replicas.as_ref().and_then(|replicas| match replicas.is_member() {
+            true => replicas.filling_percent().map(|percent| format!("filling {percent}%")),
+            false => Some("joining".to_owned()),
+        });
+        match self.segment.is_restoring() {
+            true => "restoring".to_owned(),
+            false => filling.unwrap_or_else(|| "serving".to_owned()),
+        }
+    }
+
     pub(crate) fn status(&self) -> ServerStatus {
         let mut counters = self.counters.report();
         counters.torn_blocks = self.segment.torn_blocks();
         counters.repaired_blocks = self.segment.repaired_blocks();
         ServerStatus {
             id: self.id,
-            state: if self.segment.is_restoring() { "restoring" } else { "serving" }.to_owned(),
+            state: self.state(),
             pid: std::process::id(),
             incarnation: self.segment.incarnation(),
             config_epoch: self.segment.config_epoch(),
@@ -489,6 +529,26 @@ impl Shared {
             counters,
         }
     }
+}
+
+/// The segment of a server: with the copies of all blocks that it keeps.
+fn spec(config: &Config, id: u32) -> Spec {
+    let replicas = config.replicas();
+    let k_bytes = config.k() * u64::from(replicas);
+    Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes, registers: replicas > 1 }
+}
+
+/// A replica whose memory is not proven whole does not vote with any of it: it begins anew, and is filled by the others.
+fn proven(spec: &Spec, segment: Segment, opened: Opened) -> Result<(Segment, Opened), ShmError> {
+    if !spec.registers || segment.torn_blocks() == 0 {
+        return Ok((segment, opened));
+    }
+    tracing::warn!(
+        blocks = segment.torn_blocks(),
+        "the memory has torn blocks: it is given up, and filled by other replicas"
+    );
+    segment.retire_and_unlink()?;
+    Segment::open(spec)
 }
 
 fn open_log(path: &std::path::Path) -> Result<OpLog, StartError> {

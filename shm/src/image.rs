@@ -77,6 +77,8 @@ impl Image {
         let regions = self.verify(&object.path, object.file_bytes()?, &spec.cluster, spec.id)?;
         same(&object.path, "k", self.k_bytes(), spec.k_bytes)?;
         same(&object.path, "n", self.n(), spec.n)?;
+        let kind = |registers| if registers { "replicated" } else { "not replicated" };
+        same(&object.path, "blocks that are", kind(regions.has_registers()), kind(spec.registers))?;
         Ok(regions)
     }
 

@@ -40,6 +40,12 @@ const SLOT_COUNT_MAX: u32 = 1 << 16;
 /// Bytes of a receive slot's record; its page stands apart, so that it is page-aligned.
 pub(crate) const SLOT_RECORD_BYTES: usize = 64;
 
+/// Bytes that a replicated block has beside its contents: its ballots, and what came of its last operations.
+pub const REGISTER_BYTES: usize = 512;
+
+/// Bytes that each receive slot has in a segment of replicated blocks.
+const SLOT_BYTES_WITH_REGISTER: u32 = (BLOCK_BYTES + REGISTER_BYTES) as u32;
+
 /// What the segment's life has come to, as its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -74,6 +80,9 @@ pub(crate) const GATE_RESTORING: u32 = 1;
 
 /// Bit 0 of an entry's `flags`: a server died in the middle of a write to the block.
 pub(crate) const FLAG_TORN: u32 = 1;
+
+/// Bit 1 of an entry's `flags`: in a segment whose memory was lost before, this block has been filled again.
+pub(crate) const FLAG_FILLED: u32 = 2;
 
 /// Value of an entry's `shadow_change` when the block was torn at the moment of the cut.
 pub(crate) const SHADOW_OF_TORN: u64 = u64::MAX;
@@ -111,7 +120,11 @@ pub(crate) struct Header {
     pub(crate) hold: AtomicU64,
     reserved_2: [AtomicU64; 6],
     pub(crate) directory: Directory,
-    reserved_3: [AtomicU64; 470],
+    /// Of replicated blocks: which of them vote, see [`crate::Life`].
+    pub(crate) life: AtomicU64,
+    /// Of replicated blocks: the newest epoch of the replicas in which this server has answered.
+    pub(crate) replica_epoch: AtomicU64,
+    reserved_3: [AtomicU64; 468],
 }
 
 /// Where the regions lie, as the header says it. A reader computes the same from k and compares.
@@ -148,9 +161,9 @@ pub(crate) struct Entry {
     pub(crate) shadow_epoch: AtomicU64,
     pub(crate) change_epoch: AtomicU64,
     pub(crate) shadow_change: AtomicU64,
-    /// Promised and accepted ballot of a replicated block. No version writes them yet.
-    ballot: AtomicU64,
-    accepted: AtomicU64,
+    /// Promised and accepted ballot of a replicated block.
+    pub(crate) promised: AtomicU64,
+    pub(crate) accepted: AtomicU64,
     pub(crate) flags: AtomicU32,
     reserved: AtomicU32,
 }
@@ -162,7 +175,7 @@ pub(crate) struct Entry {
 #[repr(C, align(64))]
 pub(crate) struct SlotRecord {
     pub(crate) sem: AtomicU32,
-    /// `SLOT_BYTES_OF_PAGE` or `SLOT_FILL`; 0 before the slot was ever used.
+    /// `SLOT_BYTES_OF_PAGE`, `SLOT_FILL` or `SLOT_REGISTER`; 0 before the slot was ever used.
     pub(crate) kind: AtomicU32,
     pub(crate) block: AtomicU64,
     /// First byte, counted from the start of the block; the bytes stand at the same place of the slot's page.
@@ -176,6 +189,8 @@ pub(crate) struct SlotRecord {
 /// Kinds of a [`SlotRecord`].
 pub(crate) const SLOT_BYTES_OF_PAGE: u32 = 1;
 pub(crate) const SLOT_FILL: u32 = 2;
+/// A whole block, and its register beside it.
+pub(crate) const SLOT_REGISTER: u32 = 3;
 
 const _: () = assert!(size_of::<SlotRecord>() == SLOT_RECORD_BYTES);
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
@@ -194,6 +209,8 @@ pub struct Spec {
     pub n: u32,
     /// Bytes lent: a multiple of 4 KiB, above zero and at most [`K_MAX_BYTES`].
     pub k_bytes: u64,
+    /// Whether the blocks are replicated, and have ballots and results beside their contents.
+    pub registers: bool,
 }
 
 /// What a segment takes from the machine, and when.
@@ -220,7 +237,8 @@ impl Spec {
 
     /// Where everything lies in a new segment of this specification, which was checked.
     pub(crate) fn regions(&self) -> Regions {
-        Regions::new(self.k_bytes, SLOT_COUNT, BLOCK_BYTES as u32)
+        let slot_bytes = if self.registers { SLOT_BYTES_WITH_REGISTER } else { BLOCK_BYTES as u32 };
+        Regions::new(self.k_bytes, SLOT_COUNT, slot_bytes)
             .unwrap_or_else(|| unreachable!("the specification was checked: k = {}", self.k_bytes))
     }
 
@@ -252,7 +270,8 @@ pub(crate) fn check_cluster(cluster: &str) -> Result<(), ShmError> {
     )))
 }
 
-/// Where each region lies in a segment of k bytes. In file order: header, table, data, slots, shadow.
+/// Where each region lies in a segment of k bytes. In file order: header, table, data, slots, registers if the blocks
+/// are replicated, shadow.
 ///
 /// * Every offset and length is a multiple of the page size.
 /// * Regions touch and do not overlap; the shadow is the last and ends the file.
@@ -268,6 +287,10 @@ pub(crate) struct Regions {
     pub(crate) slot_pages_offset: u64,
     pub(crate) slot_count: u32,
     pub(crate) slot_bytes: u32,
+    /// What stands beside the slots' pages, if the blocks are replicated.
+    pub(crate) slot_registers_offset: u64,
+    /// Empty if they are not.
+    pub(crate) registers_offset: u64,
     pub(crate) shadow_offset: u64,
     pub(crate) file_bytes: u64,
 }
@@ -279,15 +302,22 @@ impl Regions {
         if k_bytes == 0 || k_bytes > K_MAX_BYTES || !k_bytes.is_multiple_of(page) {
             return None;
         }
-        if !(1..=SLOT_COUNT_MAX).contains(&slot_count) || u64::from(slot_bytes) != page {
+        let has_registers = slot_bytes == SLOT_BYTES_WITH_REGISTER;
+        if !(1..=SLOT_COUNT_MAX).contains(&slot_count) || !has_registers && u64::from(slot_bytes) != page {
             return None;
         }
+        let registers = |count: u64| match has_registers {
+            true => (count * REGISTER_BYTES as u64).next_multiple_of(page),
+            false => 0,
+        };
         let slot_pages_offset = (u64::from(slot_count) * SLOT_RECORD_BYTES as u64).next_multiple_of(page);
-        let slots_bytes = slot_pages_offset + u64::from(slot_count) * page;
+        let slot_registers_offset = slot_pages_offset + u64::from(slot_count) * page;
+        let slots_bytes = slot_registers_offset + registers(u64::from(slot_count));
         let table_bytes = (k_bytes / page * ENTRY_BYTES as u64).next_multiple_of(page);
         let data_offset = HEADER_BYTES as u64 + table_bytes;
         let slots_offset = data_offset + k_bytes;
-        let shadow_offset = slots_offset + slots_bytes;
+        let registers_offset = slots_offset + slots_bytes;
+        let shadow_offset = registers_offset + registers(k_bytes / page);
         Some(Regions {
             k_bytes,
             table_offset: HEADER_BYTES as u64,
@@ -298,6 +328,8 @@ impl Regions {
             slot_pages_offset: slots_offset + slot_pages_offset,
             slot_count,
             slot_bytes,
+            slot_registers_offset: slots_offset + slot_registers_offset,
+            registers_offset,
             shadow_offset,
             file_bytes: shadow_offset + k_bytes,
         })
@@ -306,6 +338,11 @@ impl Regions {
     /// Number of blocks.
     pub(crate) fn blocks(&self) -> u64 {
         self.k_bytes / BLOCK_BYTES as u64
+    }
+
+    /// Whether the blocks are replicated.
+    pub(crate) fn has_registers(&self) -> bool {
+        self.slot_bytes == SLOT_BYTES_WITH_REGISTER
     }
 }
 
@@ -362,7 +399,7 @@ mod tests {
             (offset_of!(Entry, shadow_epoch), 16),
             (offset_of!(Entry, change_epoch), 24),
             (offset_of!(Entry, shadow_change), 32),
-            (offset_of!(Entry, ballot), 40),
+            (offset_of!(Entry, promised), 40),
             (offset_of!(Entry, accepted), 48),
             (offset_of!(Entry, flags), 56),
             (offset_of!(Entry, reserved), 60),
@@ -421,7 +458,9 @@ mod tests {
 
     #[test]
     fn impossible_specs_are_refused() {
-        let spec = |cluster: &str, id, n, k_bytes| Spec { cluster: cluster.into(), id, n, k_bytes }.check().is_ok();
+        let spec = |cluster: &str, id, n, k_bytes| {
+            Spec { cluster: cluster.into(), id, n, k_bytes, registers: false }.check().is_ok()
+        };
         assert!(spec("demo-1_x", 2, 3, 4096));
         assert!(spec(&"x".repeat(63), 0, 1, 4096));
         assert!(!spec(&"x".repeat(64), 0, 1, 4096));

@@ -55,6 +55,7 @@ mod open;
 mod preflight;
 mod purge;
 mod reader;
+mod register;
 mod segment;
 mod semaphore;
 mod settle;
@@ -69,11 +70,14 @@ mod tests;
 pub use background::step_back;
 pub use cut_read::BlockMeta;
 pub use error::{CutError, ReadError, ShmError, Torn};
-pub use layout::{BLOCK_BYTES, CLUSTER_NAME_MAX_BYTES, K_MAX_BYTES, LAYOUT_VERSION, Sizes, Spec, State};
+pub use layout::{
+    BLOCK_BYTES, CLUSTER_NAME_MAX_BYTES, K_MAX_BYTES, LAYOUT_VERSION, REGISTER_BYTES, Sizes, Spec, State,
+};
 pub use look::{Found, clusters, look};
 pub use mutant::Mutant;
 pub use preflight::{Limiter, Room, cgroups, rooms};
 pub use purge::{Listed, PurgeOutcome, Purged, list, purge, purge_those};
 pub use reader::Reader;
+pub use register::Life;
 pub use segment::{Opened, Segment};
 pub use span::{Span, Word8, Word16};

@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use rustix::io::Errno;
 use rustix::mm::{self, Advice, MapFlags, ProtFlags};
 
-use crate::layout::{BLOCK_BYTES, ENTRY_BYTES, Entry, Header, Regions, SLOT_RECORD_BYTES, SlotRecord};
+use crate::layout::{BLOCK_BYTES, ENTRY_BYTES, Entry, Header, REGISTER_BYTES, Regions, SLOT_RECORD_BYTES, SlotRecord};
 
 /// Whether a process may write through its mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +115,25 @@ impl Map {
     pub(crate) fn slot_page(&self, slot: u32) -> *mut u8 {
         let offset = self.regions.slot_pages_offset + self.checked_slot(slot) * BLOCK_BYTES as u64;
         // SAFETY: a page for each slot follows the records and lies inside the mapping.
+        unsafe { self.base.as_ptr().add(offset as usize) }
+    }
+
+    /// What a replicated block has beside its contents; valid for `REGISTER_BYTES`, and for writes when the map is
+    /// writable.
+    #[inline]
+    pub(crate) fn register(&self, block: u64) -> *mut u8 {
+        assert!(self.regions.has_registers(), "blocks that are not replicated have no register");
+        let offset = self.regions.registers_offset + self.checked(block) * REGISTER_BYTES as u64;
+        // SAFETY: with registers the region has one for each block, and lies inside the mapping.
+        unsafe { self.base.as_ptr().add(offset as usize) }
+    }
+
+    /// What a slot has beside its page, if the blocks are replicated; as [`Map::slot_page`].
+    #[inline]
+    pub(crate) fn slot_register(&self, slot: u32) -> *mut u8 {
+        assert!(self.regions.has_registers(), "slots for blocks that are not replicated have no register");
+        let offset = self.regions.slot_registers_offset + self.checked_slot(slot) * REGISTER_BYTES as u64;
+        // SAFETY: with registers there is one for each slot behind the pages, inside the mapping.
         unsafe { self.base.as_ptr().add(offset as usize) }
     }
 

@@ -17,9 +17,10 @@
 //! nobody takes two.
 
 use crate::copy;
-use crate::layout::{BLOCK_BYTES, FLAG_TORN, SLOT_BYTES_OF_PAGE, SLOT_FILL};
+use crate::layout::{BLOCK_BYTES, FLAG_TORN, REGISTER_BYTES, SLOT_BYTES_OF_PAGE, SLOT_FILL, SLOT_REGISTER};
 use crate::map::Map;
 use crate::mutant::{self, Mutant};
+use crate::register;
 use crate::semaphore::{self, Held};
 use crate::span::Piece;
 use crate::sync::atomic::Ordering::{Relaxed, Release, SeqCst};
@@ -97,6 +98,16 @@ impl<'a> Slot<'a> {
         self.describe(piece, SLOT_FILL, byte);
     }
 
+    /// Notes that a whole block and what stands beside it are to be these.
+    pub(crate) fn note_register(&self, piece: &Piece, page: &[u8; BLOCK_BYTES], register: &[u8; REGISTER_BYTES]) {
+        // SAFETY: both places are ours while we hold the slot, as in `note`, and have the sizes of what goes there.
+        unsafe {
+            std::ptr::copy_nonoverlapping(page.as_ptr(), self.place(piece), BLOCK_BYTES);
+            std::ptr::copy_nonoverlapping(register.as_ptr(), self.map.slot_register(self.index), REGISTER_BYTES);
+        }
+        self.describe(piece, SLOT_REGISTER, 0);
+    }
+
     #[inline]
     fn describe(&self, piece: &Piece, kind: u32, byte: u8) {
         if mutant::active() == Mutant::NoRecord {
@@ -171,6 +182,7 @@ struct Record {
 enum From {
     Page { slot: u32 },
     Byte(u8),
+    Register { slot: u32 },
 }
 
 impl Record {
@@ -195,6 +207,7 @@ impl Record {
         let from = match (record.kind.load(Relaxed), u8::try_from(record.byte.load(Relaxed))) {
             (SLOT_BYTES_OF_PAGE, _) => From::Page { slot },
             (SLOT_FILL, Ok(byte)) => From::Byte(byte),
+            (SLOT_REGISTER, _) if map.regions().has_registers() && len_bytes == BLOCK_BYTES => From::Register { slot },
             _ => return None,
         };
         Some(Record { piece: Piece { block, within, len_bytes, skip_bytes: 0 }, from })
@@ -211,6 +224,15 @@ impl Record {
                 copy::from_shared(map.slot_page(slot).add(within), bytes.as_mut_ptr(), len_bytes);
             },
             From::Byte(byte) => bytes.fill(byte),
+            From::Register { slot } => {
+                let mut register = [0; REGISTER_BYTES];
+                // SAFETY: the slot's page and register have these sizes.
+                unsafe {
+                    copy::from_shared(map.slot_page(slot), bytes.as_mut_ptr(), BLOCK_BYTES);
+                    copy::from_shared(map.slot_register(slot), register.as_mut_ptr(), REGISTER_BYTES);
+                }
+                register::store(map, block, &register);
+            }
         }
         // SAFETY: the piece lies inside its block, which is mapped and writable; `bytes` has its length.
         unsafe { copy::to_shared(bytes.as_ptr(), map.block(block).add(within), len_bytes) };

@@ -31,7 +31,7 @@ impl Scratch {
     }
 
     fn spec(&self, blocks: u64) -> Spec {
-        Spec { cluster: self.cluster.clone(), id: 0, n: 1, k_bytes: blocks * 4096 }
+        Spec { cluster: self.cluster.clone(), id: 0, n: 1, k_bytes: blocks * 4096, registers: false }
     }
 
     fn segment(&self, blocks: u64) -> Segment {

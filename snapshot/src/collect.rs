@@ -12,6 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use mcomp_shm::{CutError, Reader, ShmError, step_back};
+use mcomp_wire::Space;
 use mcomp_wire::control::SnapshotCollect;
 use uuid::Uuid;
 
@@ -40,6 +41,9 @@ pub(crate) enum CollectError {
     /// It is not the one that was cut.
     #[error("the segment on this machine is {found}; the one that was cut is {wanted}: the server was replaced")]
     OtherSegment { found: Uuid, wanted: Uuid },
+    /// It does not hold what is wanted.
+    #[error("server {server} keeps no copy of the memory of server {home}")]
+    NoCopy { server: u32, home: u32 },
     /// The cut is over, or a block cannot be had.
     #[error(transparent)]
     Cut(#[from] CutError),
@@ -73,8 +77,10 @@ pub(crate) struct Progress {
 struct Work {
     reader: Reader,
     request: SnapshotCollect,
-    /// First address of the segment in the cluster.
+    /// First address of what is copied.
     base: u64,
+    /// Where its first block stands in the segment.
+    first: u64,
     /// First block that nobody has taken yet. Relaxed: each value is handed out once.
     next: AtomicU64,
     progress: Arc<Progress>,
@@ -82,16 +88,28 @@ struct Work {
 
 impl Collection {
     /// Maps the segment of `server` and starts to copy it.
-    pub(crate) fn start(cluster: &str, server: u32, request: SnapshotCollect) -> Result<Collection, CollectError> {
+    pub(crate) fn start(
+        cluster: &str,
+        server: u32,
+        space: Space,
+        request: SnapshotCollect,
+    ) -> Result<Collection, CollectError> {
         let reader = Reader::open(cluster, server).map_err(|source| CollectError::Segment { server, source })?;
         let found = Uuid::from_bytes(reader.segment_id());
         if found != request.segment {
             return Err(CollectError::OtherSegment { found, wanted: request.segment });
         }
-        let progress = Arc::new(Progress { done: AtomicU64::new(0), blocks: reader.blocks() });
-        let base = u64::from(server) * reader.k_bytes();
+        let blocks = space.k() / BLOCK_BYTES;
+        // Of replicated memory the blocks of the servers before stand behind the server's own.
+        let part = request.home < space.n() && server < space.n();
+        let first = if part { u64::from((server + space.n() - request.home) % space.n()) * blocks } else { u64::MAX };
+        if first.checked_add(blocks).is_none_or(|end| end > reader.blocks()) {
+            return Err(CollectError::NoCopy { server, home: request.home });
+        }
+        let progress = Arc::new(Progress { done: AtomicU64::new(0), blocks });
+        let base = u64::from(request.home) * space.k();
         let next = AtomicU64::new(0);
-        let work = Arc::new(Work { reader, request, base, next, progress: Arc::clone(&progress) });
+        let work = Arc::new(Work { reader, request, base, first, next, progress: Arc::clone(&progress) });
         let (sender, chunks) = sync_channel(QUEUE);
         for index in 0..workers() {
             let (work, sender) = (Arc::clone(&work), sender.clone());
@@ -196,14 +214,14 @@ impl Work {
     fn take_block(&self, block: u64, bridged: bool, gathered: &mut Gathered) -> Result<bool, CollectError> {
         let deadline = Instant::now() + BLOCK_PATIENCE;
         let (reader, epoch) = (&self.reader, self.request.epoch);
-        let changed = reader.cut_change(block, epoch, deadline)?;
+        let changed = reader.cut_change(self.first + block, epoch, deadline)?;
         // A block that was never written is zero; one that did not change since the parent is there.
         let looked_for = changed >= self.request.since.max(1);
         if !looked_for && !bridged {
             return Ok(false);
         }
         let bytes = gathered.room(block);
-        reader.cut_block(block, epoch, bytes, deadline)?;
+        reader.cut_block(self.first + block, epoch, bytes, deadline)?;
         let wanted = looked_for && (self.request.since > 0 || *bytes != [0; BLOCK]);
         if !wanted && !bridged {
             gathered.forget_last();

@@ -12,7 +12,9 @@ use mcomp_net::auth::Keyring;
 use mcomp_net::tls::Tls;
 use mcomp_net::{CallError, Connection, Endpoint, Timeouts, Trust};
 use mcomp_shm::mutant;
-use mcomp_wire::control::{self, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSwitch, Hello};
+use mcomp_wire::control::{
+    self, CutEnd, CutPrepare, CutPrepared, CutRelease, CutReleased, CutSettle, CutSwitch, Hello,
+};
 use mcomp_wire::{Kind, Role, Status, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -30,26 +32,36 @@ pub(crate) struct Cut {
     id: Uuid,
     epoch: u64,
     servers: Vec<Party>,
-    prepared: Vec<CutPrepared>,
+    /// For the blocks of each server, in order, from where they are copied.
+    sources: Vec<Source>,
     hold: Duration,
     open: bool,
     /// How long all servers together may take to answer, but for the first step.
     timeout: Duration,
 }
 
+/// Where the blocks of one server are copied, and what was said there when the cut was prepared.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) server: u32,
+    pub(crate) prepared: CutPrepared,
+}
+
 /// One server's connection.
 #[derive(Debug)]
 struct Party {
+    id: u32,
     name: String,
     connection: Connection,
 }
 
 impl Cut {
-    /// Cuts all servers of the cluster at one instant.
-    pub(crate) fn make(config: &Config, id: Uuid) -> Result<Cut, SnapshotError> {
+    /// Cuts all servers of the cluster at one instant; of replicated memory, those that can be reached. Blocks are to
+    /// be copied only where `can_copy` says so.
+    pub(crate) fn make(config: &Config, id: Uuid, can_copy: impl Fn(u32) -> bool) -> Result<Cut, SnapshotError> {
         let (servers, timeout) = (connect(config)?, config.client().timeout);
-        let mut cut = Cut { id, epoch: 0, servers, prepared: Vec::new(), hold: Duration::ZERO, open: true, timeout };
-        let cutting = cut.cut_all();
+        let mut cut = Cut { id, epoch: 0, servers, sources: Vec::new(), hold: Duration::ZERO, open: true, timeout };
+        let cutting = cut.cut_all(config, can_copy);
         if let Err(error) = cutting {
             cut.end(Some(&error.to_string()));
             return Err(error);
@@ -57,18 +69,43 @@ impl Cut {
         Ok(cut)
     }
 
-    fn cut_all(&mut self) -> Result<(), SnapshotError> {
+    fn cut_all(&mut self, config: &Config, can_copy: impl Fn(u32) -> bool) -> Result<(), SnapshotError> {
         let (id, timeout) = (self.id, self.timeout);
-        self.prepared = self.ask_all(Kind::CutPrepare, &CutPrepare { cut: id }, PREPARE_TIMEOUT)?;
-        self.epoch = next_epoch(self.prepared.iter().map(|prepared| prepared.epoch));
+        let prepared: Vec<CutPrepared> = self.ask_all(Kind::CutPrepare, &CutPrepare { cut: id }, PREPARE_TIMEOUT)?;
+        self.epoch = next_epoch(prepared.iter().map(|prepared| prepared.epoch));
+        let parties: Vec<Source> = self.servers.iter().map(|party| party.id).zip(prepared).map(Source::of).collect();
+        self.sources = sources(config, &parties, can_copy)?;
         let began = Instant::now();
         let switch = CutSwitch { cut: id, epoch: self.epoch };
         self.ask_all::<_, ()>(Kind::CutSwitch, &switch, timeout)?;
+        if config.replicas() > 1 {
+            self.settle(timeout)?;
+        }
         let released: Vec<CutReleased> = self.ask_all(Kind::CutRelease, &CutRelease { cut: id }, timeout)?;
         let longest = released.iter().map(|released| released.held_us).max();
         self.hold = Duration::from_micros(longest.unwrap_or(0));
         tracing::debug!(cut = %id, epoch = self.epoch, held = ?self.hold, took = ?began.elapsed(), "cut");
         Ok(())
+    }
+
+    /// Has the blocks that are to be copied brought up to date, each server those that it keeps.
+    fn settle(&mut self, timeout: Duration) -> Result<(), SnapshotError> {
+        let (cut, mut sent) = (self.id, Vec::new());
+        for party in &mut self.servers {
+            let of_party = (0..).zip(&self.sources).filter(|(_, source)| source.server == party.id);
+            let homes: Vec<u32> = of_party.map(|(home, _)| home).collect();
+            if !homes.is_empty() {
+                let body = control::encode(&CutSettle { cut, homes });
+                party
+                    .connection
+                    .start(Kind::CutSettle, &body)
+                    .map_err(|error| SnapshotError::call(&party.name, error))?;
+                sent.push(party);
+            }
+        }
+        // Every answer is taken, so that the connections stay usable for the end of the cut.
+        let answers: Vec<Result<(), SnapshotError>> = answers::<()>(sent, timeout).collect();
+        answers.into_iter().collect()
     }
 
     /// Names the cut.
@@ -86,9 +123,9 @@ impl Cut {
         self.hold
     }
 
-    /// What each server said when it was prepared, in order.
-    pub(crate) fn prepared(&self) -> &[CutPrepared] {
-        &self.prepared
+    /// From where the blocks of each server are to be copied, in order.
+    pub(crate) fn sources(&self) -> &[Source] {
+        &self.sources
     }
 
     /// Ends the cut: the servers free their shadow areas. `failure` says why there is no snapshot.
@@ -153,6 +190,34 @@ impl Cut {
     }
 }
 
+impl Source {
+    fn of((server, prepared): (u32, CutPrepared)) -> Source {
+        Source { server, prepared }
+    }
+}
+
+/// Where the blocks of each server are copied: at the first of its replicas that has them whole, and whose snapshot
+/// process is there. Of each most replicas have to take part, or others might go on without them.
+fn sources(config: &Config, parties: &[Source], can_copy: impl Fn(u32) -> bool) -> Result<Vec<Source>, SnapshotError> {
+    let (n, replicas) = (config.n(), config.replicas());
+    let of = |home: u32| {
+        let server = |replica: u32| (home + replica) % n;
+        let present = (0..replicas).filter_map(|replica| parties.iter().find(|party| party.server == server(replica)));
+        if present.clone().count() as u32 <= replicas / 2 {
+            return Err(missing(format!("no majority of the servers that keep the memory of server {home} is there")));
+        }
+        let source = present.clone().find(|party| party.prepared.is_whole && can_copy(party.server));
+        source.cloned().ok_or_else(|| {
+            missing(format!("no server whose snapshot process is there has all the memory of server {home}"))
+        })
+    };
+    (0..n).map(of).collect()
+}
+
+fn missing(reason: String) -> SnapshotError {
+    SnapshotError::Unavailable { who: "a part of the memory".to_owned(), reason }
+}
+
 impl Party {
     fn answer<A: DeserializeOwned>(&mut self, deadline: Instant) -> Result<A, CallError> {
         self.connection.set_request_timeout(deadline.saturating_duration_since(Instant::now()))?;
@@ -197,9 +262,11 @@ fn connect(config: &Config) -> Result<Vec<Party>, SnapshotError> {
         let address = entry.address.to_string();
         let name = format!("server {id} ({address})");
         let connection = open(config, address, id, Role::Node, &name)?;
-        Ok(Party { name, connection })
+        Ok(Party { id, name, connection })
     };
-    (0..).zip(config.servers()).map(party).collect()
+    let opened = (0..).zip(config.servers()).map(party);
+    // Replicas take the place of whoever is not there; whether there are enough is seen later.
+    if config.replicas() > 1 { Ok(opened.flatten().collect()) } else { opened.collect() }
 }
 
 /// A connection of a snapshot process, or of someone who asks one. The secret and the certificates are read anew for
@@ -258,7 +325,7 @@ mod tests {
     #[test]
     fn frozen_servers_share_one_deadline() {
         let mut far: Vec<FarSide> = (0..2).map(|_| FarSide::start(|_, _| {})).collect();
-        let party = |far: &mut FarSide| Party { name: "a server".to_owned(), connection: far.connect() };
+        let party = |far: &mut FarSide| Party { id: 0, name: "a server".to_owned(), connection: far.connect() };
         let mut parties: Vec<Party> = far.iter_mut().map(party).collect();
         for party in &mut parties {
             party.connection.start(Kind::CutEnd, &[]).unwrap();

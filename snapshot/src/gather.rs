@@ -13,7 +13,7 @@ use mcomp_wire::control::{self, SnapshotCollect, SnapshotCollected, SnapshotProg
 use mcomp_wire::{Chunk, Kind, Role};
 
 use crate::SnapshotError;
-use crate::cut::open;
+use crate::cut::{Source, open};
 use crate::file::{Codec, EncodedChunk, Writer};
 use crate::limit::Limit;
 
@@ -27,6 +27,7 @@ const LOOK: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Copier {
     name: String,
+    /// Whose memory it copies.
     server: usize,
     connection: Connection,
 }
@@ -39,9 +40,32 @@ enum Event {
 }
 
 impl Copier {
-    /// Connects to all snapshot processes, so that one that is down is known before the cut.
-    pub(crate) fn connect_all(config: &Config) -> Result<Vec<Copier>, SnapshotError> {
-        (0..config.n()).map(|id| Copier::connect(config, id)).collect()
+    /// Connects to all snapshot processes, so that one that is down is known before the cut. Where others have the same
+    /// memory, they take its place.
+    pub(crate) fn connect_all(config: &Config) -> Result<Vec<Option<Copier>>, SnapshotError> {
+        let connect = |id| match Copier::connect(config, id) {
+            Err(error) if config.replicas() > 1 => {
+                tracing::warn!(%error, "a snapshot process is missing");
+                Ok(None)
+            }
+            connected => connected.map(Some),
+        };
+        (0..config.n()).map(connect).collect()
+    }
+
+    /// For the memory of each server, in order, the copier that is to copy it: of those that are there, or a new one where
+    /// one has more than its own to copy.
+    pub(crate) fn for_sources(
+        config: &Config,
+        mut there: Vec<Option<Copier>>,
+        sources: &[Source],
+    ) -> Result<Vec<Copier>, SnapshotError> {
+        let of = |(home, source): (usize, &Source)| {
+            let taken = there.get_mut(source.server as usize).and_then(Option::take);
+            let copier = taken.map_or_else(|| Copier::connect(config, source.server), Ok)?;
+            Ok(Copier { server: home, ..copier })
+        };
+        sources.iter().enumerate().map(of).collect()
     }
 
     fn connect(config: &Config, id: u32) -> Result<Copier, SnapshotError> {
@@ -197,7 +221,7 @@ mod tests {
         });
         let copier = Copier { name: "a copier".into(), server: 0, connection: far.connect() };
         let (sender, events) = sync_channel(QUEUE);
-        let request = SnapshotCollect { cut: Uuid::nil(), epoch: 1, segment: Uuid::nil(), since: 0, level: 0 };
+        let request = SnapshotCollect { cut: Uuid::nil(), epoch: 1, segment: Uuid::nil(), since: 0, level: 0, home: 0 };
         copier.receive(&request, &sender);
         drop(sender);
         events.iter().find_map(|event| if let Event::Failed(error) = event { Some(error) } else { None })
@@ -222,7 +246,7 @@ mod tests {
         let mut writer = Writer::create(folder.dir(), meta).unwrap();
         let mut far = FarSide::start(|_, _| {});
         let copiers = vec![Copier { name: "a copier".into(), server: 0, connection: far.connect() }];
-        let request = SnapshotCollect { cut: Uuid::nil(), epoch: 2, segment: Uuid::nil(), since: 0, level: 0 };
+        let request = SnapshotCollect { cut: Uuid::nil(), epoch: 2, segment: Uuid::nil(), since: 0, level: 0, home: 0 };
         let going = AtomicBool::new(false);
         let limit = Limit::new(&going, Duration::from_millis(1));
         let given_up = gather(copiers, &[request], &mut writer, &limit, &mut |_| {}).unwrap_err();

@@ -13,7 +13,7 @@ use mcomp_wire::control::{SnapshotCollect, SnapshotCreated, SnapshotProgress};
 use uuid::Uuid;
 
 use crate::SnapshotError;
-use crate::cut::{Cut, file_keys, is_worth_retrying};
+use crate::cut::{Cut, Source, file_keys, is_worth_retrying};
 use crate::file::{
     Chain, Entry, FileKeys, Finished, Folder, MAX_CHAIN_FILES, Mac, Meta, Parent, SavedRegion, ServerRecord, State,
     Writer,
@@ -88,7 +88,7 @@ impl Master {
         let folder = Folder::open_or_create(&self.config.snapshot().dir)?;
         folder.sweep()?;
         let copiers = Copier::connect_all(&self.config)?;
-        let cut = self.cut(&limit)?;
+        let cut = self.cut(&limit, &copiers)?;
         let (cut_id, hold_us) = (cut.id(), cut.hold().as_micros() as u64);
         match self.save(&cut, copiers, &folder, wanted, &limit, progress) {
             Ok((finished, full)) => {
@@ -114,10 +114,11 @@ impl Master {
 
     /// Cuts all servers. A cut that failed because servers were too slow has cost nothing but its hold, so it is
     /// tried again; a copy that failed would most likely fail again, and is not.
-    fn cut(&self, limit: &Limit<'_>) -> Result<Cut, SnapshotError> {
+    fn cut(&self, limit: &Limit<'_>, copiers: &[Option<Copier>]) -> Result<Cut, SnapshotError> {
+        let can_copy = |server: u32| copiers.get(server as usize).is_some_and(Option::is_some);
         let mut tries = 1;
         loop {
-            match Cut::make(&self.config, Uuid::new_v4()) {
+            match Cut::make(&self.config, Uuid::new_v4(), can_copy) {
                 Err(error) if is_worth_retrying(&error) && tries < MOST_CUTS => tries += 1,
                 made => return made,
             }
@@ -129,7 +130,7 @@ impl Master {
     fn save(
         &self,
         cut: &Cut,
-        copiers: Vec<Copier>,
+        copiers: Vec<Option<Copier>>,
         folder: &Folder,
         wanted: Wanted,
         limit: &Limit<'_>,
@@ -146,14 +147,16 @@ impl Master {
         let created_us = created_after(newest.map(|(_, meta)| meta.created_us));
         let meta = self.meta(cut, created_us, parent.as_ref());
         let level = self.config.snapshot().level;
-        let request = |server: &ServerRecord| SnapshotCollect {
+        let request = |(home, server): (u32, &ServerRecord)| SnapshotCollect {
+            home,
             cut: cut.id(),
             epoch: server.cut_epoch,
             segment: server.segment,
             since: server.change_from_epoch,
             level,
         };
-        let requests: Vec<SnapshotCollect> = meta.servers.iter().map(request).collect();
+        let requests: Vec<SnapshotCollect> = (0..).zip(&meta.servers).map(request).collect();
+        let copiers = Copier::for_sources(&self.config, copiers, cut.sources())?;
         let regions = self.regions();
         limit.check()?;
         let mut writer = Writer::begin(folder.dir(), meta, keys.as_ref(), regions.as_deref())?;
@@ -169,19 +172,19 @@ impl Master {
     }
 
     fn meta(&self, cut: &Cut, created_us: i64, parent: Option<&Meta>) -> Meta {
-        let record = |prepared: &mcomp_wire::control::CutPrepared| ServerRecord {
-            segment: prepared.segment,
+        let record = |source: &Source| ServerRecord {
+            segment: source.prepared.segment,
             change_from_epoch: parent.map_or(0, |parent| parent.cut_epoch),
             cut_epoch: cut.epoch(),
         };
         Meta {
             cluster: self.config.name().to_owned(),
             k_bytes: self.config.k(),
-            servers: cut.prepared().iter().map(record).collect(),
+            servers: cut.sources().iter().map(record).collect(),
             cut: cut.id(),
             parent: parent.map(|parent| Parent { cut: parent.cut, epoch: parent.cut_epoch }),
             cut_epoch: cut.epoch(),
-            config_epoch: cut.prepared().iter().map(|prepared| prepared.config_epoch).max().unwrap_or(0),
+            config_epoch: cut.sources().iter().map(|source| source.prepared.config_epoch).max().unwrap_or(0),
             created_us,
         }
     }
@@ -208,7 +211,7 @@ impl Master {
 
     /// Whether every block that changed since `meta`'s cut is known by its change epoch.
     fn is_parent(&self, meta: &Meta, cut: &Cut) -> bool {
-        let ours = cut.prepared().iter().map(|prepared| prepared.segment);
+        let ours = cut.sources().iter().map(|source| source.prepared.segment);
         let theirs = meta.servers.iter().map(|server| server.segment);
         meta.k_bytes == self.config.k() && meta.cut_epoch < cut.epoch() && ours.eq(theirs)
     }

@@ -15,7 +15,7 @@ use mcomp_net::{Cause, Finish, Inbox, Phase, Received, Refusals, Stream, Watch, 
 use mcomp_wire::control::{
     self, SnapshotCollect, SnapshotCollected, SnapshotCreate, SnapshotProgress, SnapshotterStatus,
 };
-use mcomp_wire::{Chunk, FrameError, Header, Kind, Role, Status, flags, limits};
+use mcomp_wire::{Chunk, FrameError, Header, Kind, Role, Space, Status, flags, limits};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -206,7 +206,8 @@ impl Peer {
             || Refusal::new(Status::Busy, format!("{MOST_COPIES} copies of this segment are being made already"));
         let _place = service.copies.take().ok_or_else(busy)?;
         let cut_lost = |error: crate::collect::CollectError| Refusal::new(Status::CutLost, error.to_string());
-        let collection = Collection::start(service.config.name(), service.id, request).map_err(cut_lost)?;
+        let space = Space::new(service.config.k(), service.config.n()).expect("a checked config has a space");
+        let collection = Collection::start(service.config.name(), service.id, space, request).map_err(cut_lost)?;
         let mut chunks = 0;
         let mut reported = Instant::now();
         loop {

@@ -6,7 +6,7 @@ use super::*;
 /// A collect of a cut that never was, of the segment that is there.
 fn collect_of(cluster: &Cluster, level: i32) -> SnapshotCollect {
     let segment = cluster.client().dedicated(0).expect("a connection").welcome().segment;
-    SnapshotCollect { cut: segment, epoch: 77, segment, since: 0, level }
+    SnapshotCollect { cut: segment, epoch: 77, segment, since: 0, level, home: 0 }
 }
 
 #[test]

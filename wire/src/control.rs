@@ -166,6 +166,8 @@ pub struct CutPrepared {
     pub segment: Uuid,
     /// The epoch of the memory's contents.
     pub config_epoch: u64,
+    /// Whether all blocks that it keeps are there; of replicated memory some may be lost.
+    pub is_whole: bool,
 }
 
 /// `CutSwitch`: begin the epoch and hold answers.
@@ -175,6 +177,16 @@ pub struct CutSwitch {
     pub cut: Uuid,
     /// Its epoch.
     pub epoch: u64,
+}
+
+/// `CutSettle`, of replicated memory: every server has switched. The blocks of these servers are to be copied from here:
+/// afterwards they are what a majority of their replicas holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CutSettle {
+    /// The cut.
+    pub cut: Uuid,
+    /// Servers of which this one keeps a copy.
+    pub homes: Vec<u32>,
 }
 
 /// `CutRelease`: every server has switched.
@@ -273,6 +285,8 @@ pub struct SnapshotCollect {
     pub since: u64,
     /// zstd level; zero for no compression.
     pub level: i32,
+    /// Of replicated memory: the server whose blocks are wanted, of which this one keeps a copy. Otherwise itself.
+    pub home: u32,
 }
 
 /// The last frame of the answer to [`SnapshotCollect`].

@@ -30,9 +30,12 @@ pub mod flags {
     pub const SEALED: u16 = 1 << 3;
     /// A fence stands before the body of a data request; the length counts it.
     pub const FENCED: u16 = 1 << 4;
+    /// The name of the operation stands before the body of a data request, behind the fence if there is one; the length
+    /// counts it.
+    pub const NAMED: u16 = 1 << 5;
     /// Every flag this version knows. A frame with another one is refused: it would mean something
     /// that this side cannot honour.
-    pub const KNOWN: u16 = ANSWER | CHECKSUM | MORE | SEALED | FENCED;
+    pub const KNOWN: u16 = ANSWER | CHECKSUM | MORE | SEALED | FENCED | NAMED;
 }
 
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]

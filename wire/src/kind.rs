@@ -81,6 +81,8 @@ numbered! {
         CutRelease = 0x32 "cut_release",
         /// Snapshot: copied or given up, free the shadow area.
         CutEnd = 0x33 "cut_end",
+        /// Snapshot of replicated memory: every server has switched, bring the blocks of these servers up to date.
+        CutSettle = 0x34 "cut_settle",
         /// Restore: refuse everyone else until the end.
         RestoreBegin = 0x38 "restore_begin",
         /// Restore: all is written, open again under a new config epoch.
@@ -105,6 +107,8 @@ numbered! {
         Await = 0x52 "await",
         /// From server to server, without an answer: a part of a message about the metadata.
         Peer = 0x60 "peer",
+        /// From server to server, without an answer: what replicas ask each other about blocks, and say.
+        Replicas = 0x61 "replicas",
     }
 }
 

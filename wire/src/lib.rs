@@ -16,6 +16,7 @@ mod kind;
 pub mod limits;
 pub mod meta;
 mod ranges;
+pub mod replica;
 mod request;
 mod space;
 mod status;

@@ -117,6 +117,13 @@ pub enum Command {
         /// Some of the allocations.
         regions: Vec<Region>,
     },
+    /// A server of replicated blocks has come, with this memory. Only it says so itself; it needs no session.
+    Join {
+        /// Its id.
+        server: u32,
+        /// Its segment's id. Another one than before means that what was there is lost.
+        memory: Uuid,
+    },
 }
 
 /// A wish for memory.
@@ -229,6 +236,8 @@ pub enum Answer {
         /// How often the barrier has opened, this time included.
         round: u64,
     },
+    /// The server is one of the replicas.
+    Joined(Member),
 }
 
 /// What is asked of the agreed state; it changes nothing.
@@ -263,6 +272,8 @@ pub enum Query {
     },
     /// Who leads, and how far this server is. Answered also by a server that knows no leader.
     Consensus,
+    /// The servers that keep replicated blocks.
+    Members,
 }
 
 /// The answer to a query.
@@ -288,6 +299,28 @@ pub enum Found {
     },
     /// Who leads.
     Consensus(ConsensusReport),
+    /// Who keeps replicated blocks.
+    Members(MembersReport),
+}
+
+/// One life of one server's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its segment's id.
+    pub memory: Uuid,
+    /// Under which it proposes ballots; given out once.
+    pub incarnation: u16,
+    /// Whether another memory of the same server was there before, and is lost.
+    pub is_heir: bool,
+}
+
+/// The servers that keep replicated blocks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MembersReport {
+    /// Grows with every change. Messages between replicas name it.
+    pub epoch: u64,
+    /// By server.
+    pub members: std::collections::BTreeMap<u32, Member>,
 }
 
 /// How the space is used.

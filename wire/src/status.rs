@@ -86,6 +86,11 @@ statuses! {
     Invalid = 27 "usage",
     /// The memory is under a lease whose fence was not shown, or the lease or lock of the fence has ended.
     Guarded = 28 "guarded",
+    /// Of replicated memory: it may have been done, or may be yet. The same name again finds out.
+    Unknown = 29 "unknown",
+    /// Of replicated memory: it was not done now, and may have been done before, for all that is known. The clock of the
+    /// block stands before the sentence: who asked nobody else asks again under a greater number.
+    Forgotten = 30 "forgotten",
 }
 
 impl std::fmt::Display for Status {

@@ -2,15 +2,24 @@
 
 use std::cell::Cell;
 
+use mcomp_wire::replica::Name;
 use mcomp_wire::{AtomicAnswer, AtomicOp, Cas16Answer, Kind, Malformed, Piece, Request, Status, emit_item, limits};
 
 use super::{BatchOutcome, Item, Progress, What};
 use crate::ask::Ask;
 use crate::peer::Peer;
+use crate::replicated::is_for_another;
 use crate::{Error, Exchanged, Exchanged16};
 
 /// Bytes of an item's own header, in a request and in an answer.
 const ITEM_HEADER: usize = 8;
+
+/// A part that another replica is to be asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Again {
+    pub(super) index: usize,
+    pub(super) status: Status,
+}
 
 /// The part of an item that one frame holds.
 #[derive(Clone, Copy, Debug)]
@@ -172,14 +181,23 @@ impl Frame {
         items: &[Item<'_>],
         progress: &mut Progress<'_>,
         peer: &Peer,
+        again: Option<&mut Vec<Again>>,
     ) -> Result<(), Error> {
+        let mut again = again;
         let wrong = |error: Malformed| peer.protocol(error.to_string());
         let answers = mcomp_wire::Batch::parse_answer(body).map_err(wrong)?;
         if answers.len() != self.parts.len() {
             return Err(peer.protocol(format!("{} answers to {} requests", answers.len(), self.parts.len())));
         }
-        for (part, answer) in self.parts.iter().zip(answers.items()) {
+        for (index, (part, answer)) in self.parts.iter().zip(answers.items()).enumerate() {
             let item = &items[part.item];
+            let status = Status::from_wire(answer.status);
+            if let Some(again) = &mut again
+                && is_for_another(status)
+            {
+                again.push(Again { index, status });
+                continue;
+            }
             if answer.status == Status::Ok as u16 {
                 part.take(item, answer.body, progress).map_err(wrong)?;
                 if item.modifies() {
@@ -193,6 +211,35 @@ impl Frame {
         }
         self.is_answered.set(true);
         Ok(())
+    }
+
+    /// One of its parts as a request of its own, under the name that it has in the frame; tagged by its index.
+    pub(super) fn ask_part<'x>(&self, index: usize, items: &'x [Item<'_>], name: Option<Name>) -> Ask<'x> {
+        let part = &self.parts[index];
+        let mut ask = Ask::new(index as u64, part.request(&items[part.item]));
+        ask.name = name.map(|name| Name { number: name.number + index as u64, ..name });
+        ask
+    }
+
+    /// Takes the answer to one part that was asked again, or why there is none.
+    pub(super) fn close(
+        &self,
+        index: usize,
+        answer: Result<Vec<u8>, Error>,
+        items: &[Item<'_>],
+        progress: &mut Progress<'_>,
+        peer: &Peer,
+    ) {
+        let part = &self.parts[index];
+        let item = &items[part.item];
+        let taken =
+            answer.and_then(|body| part.take(item, &body, progress).map_err(|error| peer.protocol(error.to_string())));
+        match taken {
+            Ok(()) if item.modifies() => progress.changed(part.item, self.server),
+            Ok(()) => {}
+            Err(error) => progress.fail(part.item, error),
+        }
+        progress.close_part(part.item);
     }
 
     /// Notes that none of it was answered.

@@ -10,6 +10,7 @@ use mcomp_wire::control::{Hello, features};
 use uuid::Uuid;
 
 use super::Pool;
+use crate::replicated::PATIENCE;
 use crate::{Checksum, Error};
 
 impl Pool {
@@ -70,7 +71,9 @@ impl Pool {
     }
 
     pub(super) fn connect_timeout(&self) -> Duration {
-        self.options.connect_timeout.min(self.options.timeout)
+        let most = self.options.connect_timeout.min(self.options.timeout);
+        // There is another one to ask.
+        if self.is_replicated() { most.min(PATIENCE) } else { most }
     }
 
     pub(super) fn unreached(&self, error: ConnectError) -> Error {

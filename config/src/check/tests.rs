@@ -107,7 +107,7 @@ fn cluster_values_are_checked() {
         ("name = \"a\"\nk = 4096\nn = 0", "0 is not a whole number from 1 to 256"),
         ("name = \"a\"\nk = 4096\nn = 257", "257 is not a whole number"),
         ("name = \"a\"\nk = 4096\nn = \"2\"", "write it without quotes"),
-        ("name = \"a\"\nk = 4096\nn = 2\nreplicas = 3", "not supported by this version: write 1"),
+        ("name = \"a\"\nk = 4096\nn = 2\nreplicas = 3", "3 copies of each block take 3 servers, and there are 2"),
         ("name = \"a\"\nk = 4096\nn = 2\nreplicas = 2", "2 is not 1, 3 or 5"),
     ] {
         assert_refused(parse_two(cluster, ""), part);

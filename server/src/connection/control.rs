@@ -25,6 +25,7 @@ impl Connection {
             Kind::Status => encode(&self.shared.status()),
             Kind::CutPrepare => encode(&cuts.prepare(id, &self.read_control(frame, Role::Node)?)?),
             Kind::CutSwitch => encode(&cuts.switch(id, &self.read_control(frame, Role::Node)?)?),
+            Kind::CutSettle => encode(&cuts.settle(id, &self.read_control(frame, Role::Node)?)?),
             Kind::CutRelease => encode(&cuts.release(id, &self.read_control(frame, Role::Node)?)?),
             Kind::CutEnd => encode(&cuts.end(id, &self.read_control(frame, Role::Node)?)?),
             Kind::RestoreBegin => encode(&restores.begin(id, epoch, &self.read_control(frame, Role::Admin)?)?),
@@ -43,6 +44,9 @@ impl Connection {
     /// A command, if this peer may give it.
     fn command(&self, frame: &Received) -> Result<Ask, Refusal> {
         let ask: Ask = decode(self.inbox.body(frame))?;
+        if matches!(ask.command, Command::Join { .. }) {
+            return Err(Refusal::new(Status::Denied, "a server joins by itself, when it starts"));
+        }
         let is_for_admins = matches!(ask.command, Command::Reset { .. });
         match is_for_admins && self.role != Role::Admin {
             true => Err(Refusal::new(Status::Denied, format!("a reset is for an admin, and this is a {}", self.role))),
@@ -61,6 +65,14 @@ impl Connection {
         let part = PeerPart::parse(self.inbox.body(frame));
         let part = part.map_err(|error| Refusal::new(Status::Malformed, error.to_string()))?;
         self.shared.metadata.take_part(&mut self.peer_inbox, &part, self.place.id)
+    }
+
+    /// Takes what another replica asks or says. There is no answer here.
+    pub(super) fn replicas(&mut self, frame: &Received) -> Result<(), Refusal> {
+        match &self.shared.replicas {
+            Some(replicas) => replicas.receive(self.inbox.body(frame)),
+            None => Err(Refusal::new(Status::UnknownKind, "the blocks of this server are not replicated")),
+        }
     }
 
     /// The body of a control request that only `role` may ask.

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use mcomp_net::{Received, begin_frame};
 use mcomp_wire::meta::Fence;
+use mcomp_wire::replica::Name;
 use mcomp_wire::{HEADER_LEN, Header, Malformed, Request, Role, Status, flags, limits};
 
 use super::{Connection, End};
@@ -21,14 +22,15 @@ impl Connection {
     pub(super) fn data(&mut self, frame: &Received) -> Result<(), End> {
         let header = frame.header;
         let parsed = parse(&header, self.inbox.body(frame));
-        let (fence, request) = match parsed {
+        let (fence, name, request) = match parsed {
             Ok(parsed) => parsed,
             Err(error) => {
                 self.refuse(header, malformed_status(&error), &error.to_string());
                 return Ok(());
             }
         };
-        let remembers = self.session_id.is_some() && request.modifies();
+        // What replicas have done is known by its name.
+        let remembers = self.session_id.is_some() && request.modifies() && self.shared.replicas.is_none();
         if remembers && let Some(answer) = self.session.done(header.request_id) {
             let answer = answer.cloned();
             return self.answer_again(header, answer);
@@ -44,7 +46,7 @@ impl Connection {
         let started = self.shared.oplog.is_some().then(Instant::now);
         let out = &mut self.out.bytes;
         let at = begin_frame(out);
-        let (status, was_done) = execute(&self.shared, &self.place, &header, &request, pass, out);
+        let (status, was_done) = execute(&self.shared, &self.place, &header, &request, (pass, name), out);
         if status == Status::Ok {
             memory::count(&request, &mut self.tally);
         }
@@ -96,7 +98,7 @@ impl Refused {
             Refused::Before(refusal) => (refusal, false),
             Refused::Done(refusal) => (refusal, true),
         };
-        out.extend_from_slice(refusal.message.as_bytes());
+        refusal.emit(out);
         counters.refuse(refusal.status);
         (refusal.status, was_done)
     }
@@ -108,13 +110,19 @@ fn execute(
     place: &Place,
     header: &Header,
     request: &Request<'_>,
-    pass: Pass,
+    (pass, name): (Pass, Option<Name>),
     out: &mut Vec<u8>,
 ) -> (Status, bool) {
     let body = out.len();
     place.activity.begin();
     let admitted = shared.admit(place.id, header, request, pass);
-    let done = admitted.and_then(|()| shared.memory.execute(request, out).map_err(Refused::Done));
+    let done = admitted.and_then(|()| {
+        let executed = match &shared.replicas {
+            None => shared.memory.execute(request, out),
+            Some(replicas) => replicas.execute(request, name.unwrap_or_else(|| replicas.fresh()), out),
+        };
+        executed.map_err(Refused::Done)
+    });
     place.activity.end();
     match done {
         Ok(()) => (Status::Ok, true),
@@ -131,13 +139,20 @@ fn answer_room(request: &Request<'_>) -> usize {
     request.answer_len() as usize + sentences + limits::MAX_MESSAGE
 }
 
-/// The fence of a request, if it shows one, and the request.
-fn parse<'a>(header: &Header, body: &'a [u8]) -> Result<(Option<Fence>, Request<'a>), Malformed> {
-    if header.flags & flags::FENCED == 0 {
-        return Ok((None, Request::parse(header.kind, body)?));
+/// What a data request says: its fence, if it shows one, the name of the operation, if it has one, and what is wanted.
+type Said<'a> = (Option<Fence>, Option<Name>, Request<'a>);
+
+fn parse<'a>(header: &Header, mut body: &'a [u8]) -> Result<Said<'a>, Malformed> {
+    let (mut fence, mut name) = (None, None);
+    if header.flags & flags::FENCED != 0 {
+        let (shown, rest) = Fence::parse(body)?;
+        (fence, body) = (Some(shown), rest);
     }
-    let (fence, body) = Fence::parse(body)?;
-    Ok((Some(fence), Request::parse(header.kind, body)?))
+    if header.flags & flags::NAMED != 0 {
+        let (given, rest) = Name::parse(body)?;
+        (name, body) = (Some(given), rest);
+    }
+    Ok((fence, name, Request::parse(header.kind, body)?))
 }
 
 fn malformed_status(error: &Malformed) -> Status {

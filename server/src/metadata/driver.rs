@@ -1,5 +1,6 @@
 //! The one thread that owns the node: messages, commands and time in; disk, links, answers and orders out.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use super::hands::Order;
 use super::links::Links;
 use super::store::Store;
 use super::{Input, MetadataError};
+use crate::replica::Replicas;
 
 /// Inputs that are taken before the disk is asked: they share one write.
 const BATCH: usize = 512;
@@ -23,6 +25,7 @@ pub(super) struct Driver {
     desk: Desk,
     orders: SyncSender<Order>,
     links: Links,
+    replicas: Option<Arc<Replicas>>,
     next_tick_ms: u64,
     /// Who led when it was looked last, and in which term.
     leader: (Option<u32>, u64),
@@ -31,9 +34,16 @@ pub(super) struct Driver {
 }
 
 impl Driver {
-    pub(super) fn new(node: Node, store: Store, orders: SyncSender<Order>, links: Links) -> Driver {
+    pub(super) fn new(
+        node: Node,
+        store: Store,
+        orders: SyncSender<Order>,
+        links: Links,
+        replicas: Option<Arc<Replicas>>,
+    ) -> Driver {
         let next_tick_ms = boot_time_ms() + TICK_MS;
-        Driver { node, store, desk: Desk::default(), orders, links, next_tick_ms, leader: (None, 0), ordered: 0 }
+        let desk = Desk::default();
+        Driver { node, store, desk, orders, links, replicas, next_tick_ms, leader: (None, 0), ordered: 0 }
     }
 
     /// Has the memory told what the log on disk says, as far as it is known to be agreed on. Before anybody is served:
@@ -159,6 +169,8 @@ impl Driver {
 
     fn order(&mut self, order: Order) {
         self.ordered = self.node.state().index();
+        // Not by the other thread, which may wait for replicas.
+        self.replicas.iter().for_each(|replicas| replicas.note(self.node.state().members()));
         // When the other thread is gone, the server stops.
         let _ = self.orders.send(order);
     }

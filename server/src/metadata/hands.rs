@@ -13,6 +13,7 @@ use mcomp_wire::{BLOCK_SIZE, Space};
 
 use super::guards::Guards;
 use crate::connections::Connections;
+use crate::replica::Replicas;
 
 /// Orders that may wait: a driver that is ahead by more waits for the memory.
 const QUEUE: usize = 256;
@@ -46,6 +47,7 @@ pub(super) struct Hands {
     end: u64,
     segment: Arc<Segment>,
     connections: Arc<Connections>,
+    replicas: Option<Arc<Replicas>>,
     guards: Arc<Guards>,
     orders: Receiver<Order>,
 }
@@ -57,11 +59,12 @@ impl Hands {
         space: Space,
         segment: Arc<Segment>,
         connections: Arc<Connections>,
+        replicas: Option<Arc<Replicas>>,
         guards: Arc<Guards>,
     ) -> (Hands, SyncSender<Order>) {
         let (orders_in, orders) = sync_channel(QUEUE);
         let first = u64::from(id) * space.k();
-        (Hands { first, end: first + space.k(), segment, connections, guards, orders }, orders_in)
+        (Hands { first, end: first + space.k(), segment, connections, replicas, guards, orders }, orders_in)
     }
 
     /// Runs until nobody gives orders any more.
@@ -90,7 +93,10 @@ impl Hands {
         self.guards.know(order.serial);
         for (index, effect) in effects {
             match effect {
-                Effect::Zero { addr, len } if index > done => self.zero(addr, len),
+                // Other replicas know what was zeroed, whatever this server's memory has come to.
+                Effect::Zero { addr, len } if index > done || self.replicas.is_some() => {
+                    self.zero(addr, len, if index == u64::MAX { order.index } else { index });
+                }
                 _ => {}
             }
         }
@@ -102,8 +108,11 @@ impl Hands {
     }
 
     /// Zeroes this server's part of a range.
-    fn zero(&self, addr: u64, len: u64) {
+    fn zero(&self, addr: u64, len: u64, index: u64) {
         let (mut from, to) = (addr.max(self.first), (addr + len).min(self.end));
+        if let Some(replicas) = &self.replicas {
+            return replicas.zero(from, to.saturating_sub(from), index);
+        }
         while from < to {
             let step = STEP_BYTES.min(to - from);
             let span = self.segment.span(from - self.first, step).expect("this server's own part");
@@ -128,7 +137,7 @@ mod tests {
     fn obey(scratch: &Scratch, orders: Vec<Order>) {
         let space = Space::new(K_BYTES, 1).unwrap();
         let connections = Connections::new(4, None, 0);
-        let (hands, _) = Hands::new(0, space, Arc::clone(&scratch.segment), connections, Arc::default());
+        let (hands, _) = Hands::new(0, space, Arc::clone(&scratch.segment), connections, None, Arc::default());
         orders.into_iter().for_each(|order| hands.obey(order));
     }
 

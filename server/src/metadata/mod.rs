@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 
 use crate::connections::Connections;
 use crate::memory::Refusal;
+use crate::replica::Replicas;
 use crate::server::{Spawn, StartError};
 
 pub(crate) use guards::Guards;
@@ -106,6 +107,7 @@ impl Metadata {
         id: u32,
         segment: Arc<Segment>,
         connections: Arc<Connections>,
+        replicas: Option<Arc<Replicas>>,
         trust: PeerTrust,
         spawn: Spawn,
     ) -> Result<Metadata, StartError> {
@@ -126,9 +128,9 @@ impl Metadata {
         let node = Node::new(settings, recovered, Box::new(random)).map_err(corrupt)?;
         let (inbox, inputs) = sync_channel(INBOX);
         let guards = Arc::<Guards>::default();
-        let (hands, orders) = Hands::new(id, space, segment, connections, Arc::clone(&guards));
+        let (hands, orders) = Hands::new(id, space, segment, connections, replicas.clone(), Arc::clone(&guards));
         let links = Links::new(config, id, inbox.clone(), trust);
-        let mut driver = driver::Driver::new(node, store, orders, links.clone());
+        let mut driver = driver::Driver::new(node, store, orders, links.clone(), replicas);
         let metadata = Metadata {
             inbox,
             guards,

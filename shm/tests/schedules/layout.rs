@@ -11,6 +11,8 @@ pub(crate) const FLAG_TORN: u32 = 1;
 pub(crate) const SHADOW_OF_TORN: u64 = u64::MAX;
 pub(crate) const SLOT_BYTES_OF_PAGE: u32 = 1;
 pub(crate) const SLOT_FILL: u32 = 2;
+pub(crate) const SLOT_REGISTER: u32 = 3;
+pub(crate) const REGISTER_BYTES: usize = 512;
 
 /// The epoch before the first cut.
 pub(crate) const FIRST_EPOCH: u64 = 1;

@@ -47,6 +47,7 @@ mod copy; // copies by words of the model
 mod layout; // the words, without their bytes
 mod map; // blocks of two words, in an array
 mod reader; // the read-only side, without a file
+mod register; // blocks that are not replicated have none
 mod segment; // the server's side, without a file
 mod shadow; // the shadow area: whether it is allocated
 mod sync; // atomics, futexes and threads of the machine

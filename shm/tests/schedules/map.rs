@@ -19,6 +19,11 @@ pub(crate) struct Regions {
 }
 
 impl Regions {
+    /// The blocks of the model are not replicated.
+    pub(crate) fn has_registers(&self) -> bool {
+        false
+    }
+
     pub(crate) fn blocks(&self) -> u64 {
         self.k_bytes / BLOCK_BYTES as u64
     }
@@ -87,6 +92,10 @@ impl Map {
 
     pub(crate) fn slot_page(&self, slot: u32) -> *mut u8 {
         self.page(2 * self.regions.blocks() + u64::from(slot))
+    }
+
+    pub(crate) fn slot_register(&self, slot: u32) -> *mut u8 {
+        unreachable!("slot {slot} of blocks that are not replicated has no register")
     }
 
     pub(crate) fn word(&self, block: u64, within: usize) -> &AtomicU64 {

@@ -34,7 +34,7 @@ fn a_segment_is_copied_a_few_times_at_once() {
     let stream = Stream::from(UnixStream::pair().unwrap().0);
     let watch = watchdog.watch(&stream, Phase::Idle);
     let mut peer = Peer::new(stream, watch, Arc::clone(&service));
-    let request = SnapshotCollect { cut: Uuid::nil(), epoch: 1, segment: Uuid::nil(), since: 0, level: 0 };
+    let request = SnapshotCollect { cut: Uuid::nil(), epoch: 1, segment: Uuid::nil(), since: 0, level: 0, home: 0 };
     let mut collect = || match peer.collect(Header::default(), request.clone()) {
         Err(Failed::Refused(refusal)) => refusal.status,
         _ => panic!("there is no segment to copy"),

@@ -83,7 +83,9 @@ impl Scene {
         let segments = list(config.name()).map_err(|error| error.to_string());
         let mut locals = Vec::new();
         for id in config.server_ids_local(is_local) {
-            let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes: config.k() };
+            let replicas = config.replicas();
+            let k_bytes = config.k() * u64::from(replicas);
+            let spec = Spec { cluster: config.name().to_owned(), id, n: config.n(), k_bytes, registers: replicas > 1 };
             let listed = segments.iter().flatten().find(|listed| listed.id == id);
             let snapshotter = status.snapshotters.iter().find(|process| process.id == id);
             locals.push(Local {

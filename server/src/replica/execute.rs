@@ -1,0 +1,409 @@
+//! Data requests, done by the replicas of their blocks.
+//!
+//! Each block of a request is its own atomic piece, as in memory that is not replicated. All pieces of a request that do
+//! not depend on each other go through the same rounds.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use mcomp_quorum::OpId;
+use mcomp_wire::replica::{Name, PAGE};
+use mcomp_wire::{AtomicAnswer, BLOCK_SIZE, Batch, Cas16Answer, Request, Space, Status, emit_answer_item, limits};
+
+use super::call::Ended;
+use super::page::{Answer, Op, Page};
+use super::{PATIENCE, Replicas, Want};
+use crate::memory::Refusal;
+
+/// Blocks that are worked on at a time: what a request of the longest payload has.
+const TOGETHER: usize = limits::MAX_PAYLOAD / PAGE + 1;
+/// How often memory with a new owner is tried to be zeroed before it is looked whether the server stops.
+const ZERO_PATIENCE: Duration = Duration::from_millis(500);
+/// Whose operations those are that zero memory.
+const ZEROER: u64 = u64::from_le_bytes(*b"zeroes!!");
+
+/// What of a range lies in one block.
+#[derive(Clone, Copy, Debug)]
+struct Piece {
+    block: u64,
+    within: usize,
+    len: usize,
+    /// Bytes of the range before it.
+    skip: usize,
+}
+
+impl Replicas {
+    /// Does `request` under a name, and appends the body of its answer. After a refusal `out` may hold a part of one.
+    pub(crate) fn execute(&self, request: &Request<'_>, name: Name, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        match *request {
+            Request::Batch(batch) => {
+                self.batch(batch, name, out);
+                Ok(())
+            }
+            Request::Copy { from, to, len } => self.copy(from, to, len, name),
+            Request::Compare { addr, data } => self.compare(addr, data, out),
+            Request::Checksum { addr, len } => {
+                let mut hasher = crc32fast::Hasher::new();
+                self.see(&self.pieces(addr, len)?, |bytes| {
+                    hasher.update(bytes);
+                    true
+                })?;
+                out.extend_from_slice(&hasher.finalize().to_le_bytes());
+                Ok(())
+            }
+            Request::ReadV(ranges) => {
+                let mut pieces = Vec::new();
+                for (addr, len) in ranges.iter() {
+                    pieces.extend(self.pieces(addr, len)?);
+                }
+                self.append(&pieces, out)
+            }
+            Request::Read { addr, len } => self.append(&self.pieces(addr, len)?, out),
+            Request::Fill { addr, len, .. } => {
+                let pieces = self.pieces(addr, len)?;
+                for some in pieces.chunks(TOGETHER) {
+                    let mut wants = Vec::with_capacity(some.len());
+                    for piece in some {
+                        self.wants(request, piece, name, &mut wants);
+                    }
+                    done(&self.run(wants, PATIENCE))?;
+                }
+                Ok(())
+            }
+            Request::Write { .. } | Request::WriteV(..) | Request::Atomic { .. } | Request::Cas16 { .. } => {
+                let wants = self.simple(request, name)?;
+                answer(request, &self.run(wants, PATIENCE), out)
+            }
+        }
+    }
+
+    /// What a request wants of blocks, if none of it depends on another part of it.
+    fn simple(&self, request: &Request<'_>, name: Name) -> Result<Vec<(u64, Want)>, Refusal> {
+        let mut wants = Vec::new();
+        match *request {
+            Request::Read { addr, len } => {
+                wants.extend(self.pieces(addr, len)?.iter().map(|piece| (piece.block, Want::Read)));
+            }
+            Request::WriteV(ranges, data) => {
+                let mut rest = data;
+                for (index, (addr, len)) in ranges.iter().enumerate() {
+                    let (head, tail) = rest.split_at(len as usize);
+                    let name = nth(name, index);
+                    for piece in self.pieces(addr, len)? {
+                        self.wants(&Request::Write { addr, data: head }, &piece, name, &mut wants);
+                    }
+                    rest = tail;
+                }
+            }
+            Request::Write { addr, data } => {
+                for piece in self.pieces(addr, data.len() as u64)? {
+                    self.wants(request, &piece, name, &mut wants);
+                }
+            }
+            Request::Fill { addr, len, .. } => {
+                for piece in self.pieces(addr, len)? {
+                    self.wants(request, &piece, name, &mut wants);
+                }
+            }
+            Request::Atomic { addr, .. } => {
+                aligned(addr, 8)?;
+                for piece in self.pieces(addr, 8)? {
+                    self.wants(request, &piece, name, &mut wants);
+                }
+            }
+            Request::Cas16 { addr, .. } => {
+                aligned(addr, 16)?;
+                for piece in self.pieces(addr, 16)? {
+                    self.wants(request, &piece, name, &mut wants);
+                }
+            }
+            _ => unreachable!("a request with parts that depend on each other"),
+        }
+        Ok(wants)
+    }
+
+    /// The change that a request makes to one of its blocks.
+    fn wants(&self, request: &Request<'_>, piece: &Piece, name: Name, wants: &mut Vec<(u64, Want)>) {
+        let Piece { block, within, len, skip } = *piece;
+        let op = match *request {
+            Request::Write { data, .. } => Op::Patch { within, bytes: data[skip..skip + len].into() },
+            Request::Fill { byte, .. } => Op::Fill { within, len, byte },
+            Request::Atomic { op, operand, expected, .. } => Op::Atomic { within, op, operand, expected },
+            Request::Cas16 { expected, new, .. } => Op::Cas16 { within, expected, new },
+            _ => unreachable!("a request that changes nothing"),
+        };
+        wants.push((block, Want::Write(OpId { session: name.session, number: name.number }, op)));
+    }
+
+    /// Appends the bytes of pieces.
+    fn append(&self, pieces: &[Piece], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        self.see(pieces, |bytes| {
+            out.extend_from_slice(bytes);
+            true
+        })
+    }
+
+    /// Gives the bytes of pieces to `see`, in their order, until it has seen enough.
+    fn see(&self, pieces: &[Piece], mut see: impl FnMut(&[u8]) -> bool) -> Result<(), Refusal> {
+        for some in pieces.chunks(TOGETHER) {
+            let wants = some.iter().map(|piece| (piece.block, Want::Read)).collect();
+            for (ended, piece) in self.run(wants, PATIENCE).iter().zip(some) {
+                let page = page_of(ended)?;
+                if !see(&page.bytes[piece.within..piece.within + piece.len]) {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(&self, addr: u64, data: &[u8], out: &mut Vec<u8>) -> Result<(), Refusal> {
+        let (mut at, mut first) = (0, u64::MAX);
+        self.see(&self.pieces(addr, data.len() as u64)?, |bytes| {
+            let wanted = &data[at..at + bytes.len()];
+            if bytes != wanted {
+                first = (at + bytes.iter().zip(wanted).take_while(|(a, b)| a == b).count()) as u64;
+                return false;
+            }
+            at += bytes.len();
+            true
+        })?;
+        out.extend_from_slice(&first.to_le_bytes());
+        Ok(())
+    }
+
+    /// Copies a megabyte at a time; towards higher addresses from the end on, as `memmove` does.
+    fn copy(&self, from: u64, to: u64, len: u64, name: Name) -> Result<(), Refusal> {
+        self.pieces(from, len)?;
+        self.pieces(to, len)?;
+        let step = (limits::MAX_PAYLOAD as u64).min(len.max(1));
+        let steps = len.div_ceil(step);
+        for count in 0..steps {
+            let at = if to > from { steps - 1 - count } else { count } * step;
+            let part = step.min(len - at);
+            let mut bytes = Vec::with_capacity(part as usize);
+            self.append(&self.pieces(from + at, part)?, &mut bytes)?;
+            let write = Request::Write { addr: to + at, data: &bytes };
+            // Two parts may meet in one block.
+            let wants = self.simple(&write, nth(name, count as usize))?;
+            let written = done(&self.run(wants, PATIENCE));
+            written.map_err(|refusal| if count > 0 { in_part(refusal) } else { refusal })?;
+        }
+        Ok(())
+    }
+
+    /// Items are done in the order in which they stand; those that do not touch the same blocks, together.
+    fn batch(&self, batch: Batch<'_>, name: Name, out: &mut Vec<u8>) {
+        let mut sentence_bytes = 0;
+        let mut wave = Vec::new();
+        let mut wants = Vec::new();
+        // By block: whether an item of the wave writes it.
+        let mut touched: HashMap<u64, bool> = HashMap::new();
+        for (index, request) in batch.requests().enumerate() {
+            let name = nth(name, index);
+            let is_simple = !matches!(
+                request,
+                Request::Copy { .. } | Request::Compare { .. } | Request::Checksum { .. } | Request::ReadV(_)
+            );
+            let own = if is_simple { self.simple(&request, name) } else { Ok(Vec::new()) };
+            let conflicts = !is_simple
+                || wants.len() + own.as_ref().map_or(0, Vec::len) > TOGETHER
+                || own.iter().flatten().any(|(block, want)| {
+                    touched.get(block).is_some_and(|writes| *writes != matches!(want, Want::Write(..)))
+                });
+            if conflicts {
+                self.flush(&mut wave, &mut wants, &mut sentence_bytes, out);
+                touched.clear();
+            }
+            if is_simple {
+                let own = own.map(|own| {
+                    touched.extend(own.iter().map(|(block, want)| (*block, matches!(want, Want::Write(..)))));
+                    let range = wants.len()..wants.len() + own.len();
+                    wants.extend(own);
+                    range
+                });
+                wave.push((request, own));
+            } else {
+                emit(&request, &mut sentence_bytes, out, |out| self.execute(&request, name, out));
+            }
+        }
+        self.flush(&mut wave, &mut wants, &mut sentence_bytes, out);
+    }
+
+    fn flush(
+        &self,
+        wave: &mut Vec<(Request<'_>, Result<std::ops::Range<usize>, Refusal>)>,
+        wants: &mut Vec<(u64, Want)>,
+        sentence_bytes: &mut usize,
+        out: &mut Vec<u8>,
+    ) {
+        let ended = self.run(std::mem::take(wants), PATIENCE);
+        for (request, range) in wave.drain(..) {
+            emit(&request, sentence_bytes, out, |out| range.and_then(|range| answer(&request, &ended[range], out)));
+        }
+    }
+
+    /// Zeroes memory that has a new owner since an entry of the metadata. It takes as long as it takes, unless the server
+    /// stops.
+    pub(crate) fn zero(&self, addr: u64, len: u64, generation: u64) {
+        let Ok(pieces) = self.pieces(addr, len) else { return };
+        for some in pieces.chunks(TOGETHER) {
+            let reads = self.run(some.iter().map(|piece| (piece.block, Want::Read)).collect(), ZERO_PATIENCE);
+            let is_zero = |piece: &Piece, read: &Ended| {
+                let Ended::Read(page) = read else { return false };
+                page.generation >= generation || page.bytes[piece.within..][..piece.len].iter().all(|byte| *byte == 0)
+            };
+            let mut left: Vec<Piece> = some
+                .iter()
+                .zip(&reads)
+                .filter(|(piece, read)| !is_zero(piece, read))
+                .map(|(piece, _)| *piece)
+                .collect();
+            while !left.is_empty() && !self.is_stopping() {
+                let Name { number, .. } = self.fresh();
+                let want = |piece: &Piece| {
+                    let op = Op::Zero { within: piece.within, len: piece.len, generation };
+                    (piece.block, Want::Write(OpId { session: ZEROER, number }, op))
+                };
+                let ended = self.run(left.iter().map(want).collect(), ZERO_PATIENCE);
+                let is_open = |ended: &Ended| !matches!(ended, Ended::Wrote(_));
+                left =
+                    left.into_iter().zip(&ended).filter(|(_, ended)| is_open(ended)).map(|(piece, _)| piece).collect();
+            }
+        }
+    }
+
+    /// A name for an operation whose asker gives it none: if he sends it again it is another one.
+    pub(crate) fn fresh(&self) -> Name {
+        // As many as a batch has items.
+        const STEP: u64 = limits::MAX_BATCH as u64;
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = (since.as_micros() as u64).saturating_mul(STEP);
+        let next = |last: u64| Some(last.saturating_add(STEP).max(now));
+        // Relaxed: a number that grows.
+        let last = self.clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
+        Name { session: self.session, number: next(last).unwrap_or(last) }
+    }
+
+    /// The pieces of a range, if this server keeps all of its blocks.
+    fn pieces(&self, addr: u64, len: u64) -> Result<Vec<Piece>, Refusal> {
+        let space = Space::new(self.part * BLOCK_SIZE, self.n).expect("a checked config has a space");
+        space.check(addr, len)?;
+        let mut pieces = Vec::with_capacity((len / BLOCK_SIZE) as usize + 2);
+        let mut done = 0;
+        while done < len {
+            let (block, within) = ((addr + done) / BLOCK_SIZE, (addr + done) % BLOCK_SIZE);
+            let part = (BLOCK_SIZE - within).min(len - done);
+            if self.replica_of(self.id, block).is_none() {
+                let message = format!("address {addr} + {len} bytes is not in the memory that this server keeps");
+                return Err(Refusal::new(Status::OutOfRange, message));
+            }
+            pieces.push(Piece { block, within: within as usize, len: part as usize, skip: done as usize });
+            done += part;
+        }
+        Ok(pieces)
+    }
+}
+
+/// The name of a part of a request.
+fn nth(name: Name, index: usize) -> Name {
+    Name { number: name.number.saturating_add(index as u64), ..name }
+}
+
+fn aligned(addr: u64, size: u64) -> Result<(), Refusal> {
+    match addr.is_multiple_of(size) {
+        true => Ok(()),
+        false => Err(crate::memory::unaligned(addr, size)),
+    }
+}
+
+/// Appends the answer to a request whose parts have ended so.
+fn answer(request: &Request<'_>, ended: &[Ended], out: &mut Vec<u8>) -> Result<(), Refusal> {
+    match request {
+        Request::Read { addr, len } => {
+            let mut within = (addr % BLOCK_SIZE) as usize;
+            let mut left = *len as usize;
+            for ended in ended {
+                let part = left.min(PAGE - within);
+                out.extend_from_slice(&page_of(ended)?.bytes[within..within + part]);
+                left -= part;
+                within = 0;
+            }
+        }
+        Request::Atomic { .. } => {
+            let Answer { previous, applied } = done(ended)?.expect("an atomic has one block");
+            out.extend_from_slice(&AtomicAnswer { previous: previous as u64, applied }.emit());
+        }
+        Request::Cas16 { .. } => {
+            let Answer { previous, applied } = done(ended)?.expect("an atomic has one block");
+            out.extend_from_slice(&Cas16Answer { previous, applied }.emit());
+        }
+        _ => drop(done(ended)?),
+    }
+    Ok(())
+}
+
+fn page_of(ended: &Ended) -> Result<&Page, Refusal> {
+    match ended {
+        Ended::Read(page) => Ok(page),
+        _ => Err(unavailable()),
+    }
+}
+
+/// The last answer, if all parts were done.
+fn done(ended: &[Ended]) -> Result<Option<Answer>, Refusal> {
+    let (mut last, mut wrote, mut unknown, mut not_done, mut clock) = (None, false, false, false, None);
+    for ended in ended {
+        match ended {
+            Ended::Wrote(answer) => (last, wrote) = (Some(*answer), true),
+            Ended::Unknown => unknown = true,
+            Ended::NotDone | Ended::Read(_) => not_done = true,
+            Ended::Forgotten(at) => clock = clock.max(Some(*at)),
+        }
+    }
+    match (unknown || wrote && (not_done || clock.is_some()), not_done, clock) {
+        (true, ..) => {
+            let message = "no majority of the replicas has answered in time: it may have been done, or may be yet";
+            Err(Refusal { clock, ..Refusal::new(Status::Unknown, message) })
+        }
+        (_, true, _) => Err(Refusal { clock, ..unavailable() }),
+        (_, _, Some(at)) => {
+            let message = "the name of this operation is too old: it was not done now";
+            Err(Refusal { clock: Some(at), ..Refusal::new(Status::Forgotten, message) })
+        }
+        _ => Ok(last),
+    }
+}
+
+fn unavailable() -> Refusal {
+    Refusal::new(Status::Unavailable, "no majority of the replicas has answered in time; nothing was done")
+}
+
+fn in_part(refusal: Refusal) -> Refusal {
+    Refusal { status: Status::Unknown, message: format!("{}; another part of it was done", refusal.message), ..refusal }
+}
+
+/// Appends an item's answer, or why there is none.
+fn emit(
+    request: &Request<'_>,
+    sentence_bytes: &mut usize,
+    out: &mut Vec<u8>,
+    execute: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>,
+) {
+    emit_answer_item(request.kind(), out, |out| {
+        let body = out.len();
+        match execute(out) {
+            Ok(()) => Status::Ok,
+            Err(refusal) => {
+                out.truncate(body);
+                // Many refusals must not make the answer larger than a frame may be.
+                if *sentence_bytes < limits::MAX_BATCH_SENTENCES {
+                    *sentence_bytes += refusal.message.len();
+                    refusal.emit(out);
+                }
+                refusal.status
+            }
+        }
+    });
+}

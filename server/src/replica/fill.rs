@@ -1,0 +1,144 @@
+//! How this server comes to take part: it says which memory it has, and if that is not what was there before, has its
+//! blocks filled from the other replicas before they vote.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mcomp_quorum::{Ask as Question, Incarnation, Place, Refill, Register, Reply};
+use mcomp_shm::Life;
+use mcomp_wire::meta::{Answer, Ask, Command};
+use mcomp_wire::replica::Item;
+use uuid::Uuid;
+
+use super::page::Page;
+use super::{Replicas, View, peers};
+use crate::metadata::Metadata;
+
+/// Blocks that are asked for at a time: so many that their contents are a megabyte or two.
+const WINDOW: u64 = 256;
+/// When they are asked for again.
+const AGAIN: Duration = Duration::from_millis(200);
+/// Between two tries to join.
+const PAUSE: Duration = Duration::from_millis(100);
+
+impl Replicas {
+    /// Joins, and fills what was lost. Ends when all blocks vote, or the server stops.
+    pub(crate) fn live(&self, metadata: &Metadata) {
+        let memory = Uuid::from_bytes(self.segment.segment_id());
+        let command = Command::Join { server: self.id, memory };
+        let ask = Ask { session: Uuid::nil(), number: 0, settled: 0, command };
+        let member = loop {
+            if self.is_stopping() {
+                return;
+            }
+            match metadata.command(ask.clone()) {
+                Ok(told) => match told.answer {
+                    Answer::Joined(member) => break member,
+                    other => tracing::error!(?other, "the metadata answers something else to a server that joins"),
+                },
+                Err(refusal) => tracing::debug!(reason = refusal.message, "not one of the replicas yet"),
+            }
+            self.rest(PAUSE);
+        };
+        if self.segment.life() == Life::Unknown {
+            let life = if member.is_heir { Life::Filling } else { Life::Whole };
+            self.segment.set_life(life);
+        }
+        tracing::info!(incarnation = member.incarnation, is_heir = member.is_heir, "one of the replicas");
+        if self.segment.life() == Life::Filling {
+            self.fill();
+        }
+    }
+
+    /// Whether all of its blocks vote.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_member() && self.segment.life() == Life::Whole
+    }
+
+    /// How much of this server's memory is filled again, in percent, while that goes on.
+    pub(crate) fn filling_percent(&self) -> Option<u64> {
+        let all = self.part * u64::from(self.replicas);
+        let is_filling = self.segment.life() == Life::Filling;
+        // Relaxed: a count.
+        is_filling.then(|| self.counts.filled.load(Ordering::Relaxed).min(all) * 100 / all)
+    }
+
+    fn fill(&self) {
+        let all = self.part * u64::from(self.replicas);
+        let filled = (0..all).filter(|block| self.segment.is_filled(*block)).count();
+        // Relaxed: a count.
+        self.counts.filled.store(filled as u64, Ordering::Relaxed);
+        for first in (0..all).step_by(WINDOW as usize) {
+            let began = Instant::now();
+            loop {
+                let left: Vec<u64> =
+                    (first..all.min(first + WINDOW)).filter(|at| !self.segment.is_filled(*at)).collect();
+                if left.is_empty() {
+                    break;
+                }
+                if self.is_stopping() {
+                    return;
+                }
+                let had = *self.fills.lock();
+                self.ask_for(&left);
+                let deadline = Instant::now() + AGAIN;
+                let mut fills = self.fills.lock();
+                while *fills < had + left.len() as u64 {
+                    if self.filled.wait_until(&mut fills, deadline).timed_out() {
+                        break;
+                    }
+                }
+            }
+            // Half of the time is for others.
+            if began.elapsed() > Duration::from_millis(1) {
+                self.rest(began.elapsed().min(AGAIN));
+            }
+        }
+        self.segment.set_life(Life::Whole);
+        tracing::info!(blocks = all, "all blocks are filled again");
+    }
+
+    /// Asks the other replicas for blocks, by their places in the segment.
+    fn ask_for(&self, places: &[u64]) {
+        let view = self.view.read();
+        let Some(incarnation) = view.own else { return };
+        let mut out = self.outgoing(&view);
+        for at in places {
+            let me = (at / self.part) as u8;
+            let home = (self.id + self.n - u32::from(me)) % self.n;
+            let block = u64::from(home) * self.part + at % self.part;
+            let place = Place { me, replicas: self.replicas as u8, incarnation };
+            self.shard(block).lock().refills.entry(block).or_insert_with(|| Refill::new(place));
+            for replica in place.others().iter() {
+                peers::with_ask(&Question::Show, |word| {
+                    out.push(self.server(home, replica), &Item { block, attempt: 0, word });
+                });
+            }
+        }
+    }
+
+    /// Takes what another replica keeps of a block.
+    pub(super) fn shown(&self, view: &View, me: u8, from: u8, block: u64, reply: Reply<Register<Page>>) {
+        let mut shard = self.shard(block).lock();
+        let Some(refill) = shard.refills.get_mut(&block) else { return };
+        let mut held = self.held(view, me, block);
+        if refill.heard(&mut held, from, reply) {
+            shard.refills.remove(&block);
+            drop(shard);
+            // Relaxed: a count.
+            self.counts.filled.fetch_add(1, Ordering::Relaxed);
+            *self.fills.lock() += 1;
+            self.filled.notify_all();
+        }
+    }
+
+    /// Waits for a while, unless the server stops.
+    fn rest(&self, pause: Duration) {
+        let mut fills = self.fills.lock();
+        let deadline = Instant::now() + pause;
+        while !self.is_stopping() && !self.filled.wait_until(&mut fills, deadline).timed_out() {}
+    }
+}
+
+/// Named in ballots of who has none.
+pub(super) const NOBODY: Incarnation = Incarnation(0);

@@ -1,0 +1,460 @@
+//! Replicated blocks: this server's copies of them, and what it does with the other replicas of each.
+//!
+//! A block's home is the server in whose part of the address space it lies; the replicas are the home and the servers
+//! that follow it. Each keeps the blocks of its own part, and behind them those of the servers before it. Any replica
+//! does what a client asks, with a coordinator of crate `quorum`; all of a request's blocks go through the same rounds
+//! together.
+//!
+//! Everything about a block, this server's vote as well as its coordinator, happens under the lock of the block's shard.
+//! Nothing is sent under it: messages go into the queue of a link, whose thread sends them.
+//!
+//! | lock | guards | taken before |
+//! |---|---|---|
+//! | `Replicas::view` | which life of which server is a replica | all others |
+//! | `Shard` | the blocks of a shard, and who waits for them | timer, link, call |
+//! | `Timer::state`, `Link::queue`, `Call::state` | what is due, what is to be sent, what has come | nothing |
+
+mod call;
+mod execute;
+mod fill;
+mod held;
+mod hold;
+mod links;
+mod page;
+mod peers;
+mod timer;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use mcomp_config::Config;
+use mcomp_quorum::{Coordinator, Effect, Fate, Incarnation, OpId, Outcome, Place, Refill, Register, Set, Ticket};
+use mcomp_shm::Segment;
+use mcomp_wire::meta::MembersReport;
+use mcomp_wire::replica::{Envelope, Item};
+use mcomp_wire::{BLOCK_SIZE, limits};
+use parking_lot::{Condvar, Mutex, RwLock, RwLockReadGuard};
+
+use crate::metadata::PeerTrust;
+use crate::server::{Spawn, StartError};
+
+use call::{Call, Ended};
+use held::Held;
+use links::Links;
+use page::{Op, Page};
+use timer::{Timer, Why};
+
+/// How long an operation may take here. After that its asker may try another replica.
+const PATIENCE: Duration = Duration::from_millis(1500);
+/// When a question is asked again.
+const SILENCE: Duration = Duration::from_millis(40);
+/// After a lost round, at most so long.
+const BACK_OFF_US: std::ops::Range<u64> = 300..4000;
+/// Locks of blocks.
+const SHARDS: u64 = 64;
+/// Coordinators that a shard keeps when they have nothing to do: each holds a ballot, which saves a round.
+const KEPT: usize = 1024;
+
+/// The replicated blocks of a server.
+#[derive(Debug)]
+pub(crate) struct Replicas {
+    id: u32,
+    n: u32,
+    /// Copies of each block.
+    replicas: u32,
+    /// Blocks of each server's part of the address space.
+    part: u64,
+    segment: Arc<Segment>,
+    /// Which life of which server is a replica.
+    view: RwLock<View>,
+    shards: Vec<Mutex<Shard>>,
+    links: Links,
+    timer: Timer,
+    /// Names operations inside this process. Relaxed: it only has to be unique.
+    tickets: AtomicU64,
+    /// Where the questions of the next coordinator begin. Relaxed, as above.
+    attempts: AtomicU64,
+    /// Whose operations those are that come without a name, and the last number of one. Relaxed: it grows.
+    session: u64,
+    clock: AtomicU64,
+    /// How many blocks were filled again; taken alone.
+    fills: Mutex<u64>,
+    filled: Condvar,
+    gate: hold::Gate,
+    /// Relaxed: a flag that is looked at again soon.
+    stopping: AtomicBool,
+    /// What was refused or lost; relaxed counts.
+    pub(crate) counts: Counts,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+/// Counts of what the replicas of blocks did.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Messages of another epoch.
+    pub(crate) stale: AtomicU64,
+    /// Rounds that were lost to another coordinator.
+    pub(crate) lost_rounds: AtomicU64,
+    /// Questions that were asked again.
+    pub(crate) asked_again: AtomicU64,
+    /// Blocks that were filled again.
+    pub(crate) filled: AtomicU64,
+}
+
+/// What is known of the replicas.
+#[derive(Debug, Default)]
+struct View {
+    epoch: u64,
+    /// Under which this server proposes; none before it has joined.
+    own: Option<Incarnation>,
+    /// The epoch of the cut that holds this server up.
+    held: Option<u64>,
+    members: MembersReport,
+}
+
+/// Some blocks.
+#[derive(Debug, Default)]
+struct Shard {
+    coordinators: HashMap<u64, Coordinator<Page>>,
+    waiting: HashMap<Ticket, call::Place>,
+    /// Blocks whose contents are asked for, after this server's memory was lost.
+    refills: HashMap<u64, Refill<Register<Page>>>,
+}
+
+/// What is wanted of one block.
+#[derive(Debug)]
+enum Want {
+    Read,
+    Write(OpId, Op),
+}
+
+/// Messages that gather while blocks are worked on.
+struct Outgoing<'a> {
+    replicas: &'a Replicas,
+    envelope: Envelope,
+    bodies: Vec<Vec<u8>>,
+}
+
+impl Replicas {
+    /// The replicated blocks of server `id`, which takes no part yet.
+    pub(crate) fn start(
+        config: &Config,
+        id: u32,
+        segment: Arc<Segment>,
+        trust: &PeerTrust,
+        spawn: Spawn,
+    ) -> Result<Arc<Replicas>, StartError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).expect("the operating system has random numbers");
+        let replicas = Arc::new(Replicas {
+            id,
+            n: config.n(),
+            replicas: config.replicas(),
+            part: config.k() / BLOCK_SIZE,
+            segment,
+            view: RwLock::default(),
+            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            links: Links::new(config, id, trust),
+            timer: Timer::default(),
+            tickets: AtomicU64::new(0),
+            attempts: AtomicU64::new(u64::from_le_bytes(random)),
+            session: u64::from_le_bytes(random),
+            clock: AtomicU64::new(0),
+            fills: Mutex::default(),
+            filled: Condvar::new(),
+            gate: hold::Gate::default(),
+            stopping: AtomicBool::new(false),
+            counts: Counts::default(),
+            threads: Mutex::default(),
+        });
+        let signs = Arc::downgrade(&replicas);
+        let sign = move || signs.upgrade().map(|replicas| replicas.sign()).unwrap_or_default();
+        let mut threads = Vec::new();
+        for (name, work) in replicas.links.work(sign) {
+            threads.push(spawn(&name, work).map_err(StartError::Thread)?);
+        }
+        let timed = Arc::clone(&replicas);
+        let timer = spawn("block-timer", Box::new(move || timed.run_timer())).map_err(StartError::Thread)?;
+        threads.push(timer);
+        *replicas.threads.lock() = threads;
+        Ok(replicas)
+    }
+
+    /// Ends the threads; whoever waits is told what is known.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.links.stop();
+        self.timer.stop();
+        self.filled.notify_all();
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            let Shard { coordinators, waiting, .. } = &mut *shard;
+            for (ticket, place) in waiting.drain() {
+                let mut fates = coordinators.values_mut().map(|coordinator| coordinator.abandon(ticket));
+                let is_unknown = fates.any(|fate| fate == Fate::Unknown);
+                place.end(if is_unknown { Ended::Unknown } else { Ended::NotDone });
+            }
+        }
+        for thread in self.threads.lock().drain(..) {
+            // A thread that panicked has said so on stderr.
+            let _ = thread.join();
+        }
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// The servers that keep blocks are these from now on. What was said before counts no more.
+    pub(crate) fn note(&self, members: &MembersReport) {
+        if self.view.read().members == *members {
+            return;
+        }
+        let mut view = self.view.write();
+        let own = members.members.get(&self.id);
+        let is_own = |memory: uuid::Uuid| memory.as_bytes() == &self.segment.segment_id();
+        view.own = own.filter(|member| is_own(member.memory)).map(|member| Incarnation(member.incarnation));
+        // What a log says that is told again is older than what this memory has seen.
+        if members.epoch < self.segment.replica_epoch() {
+            view.own = None;
+        } else if view.own.is_some() {
+            self.segment.set_replica_epoch(members.epoch);
+        }
+        view.epoch = members.epoch;
+        view.members = members.clone();
+        let mut out = self.outgoing(&view);
+        for shard in &self.shards {
+            let mut shard = shard.lock();
+            shard.refills.clear();
+            let blocks: Vec<u64> = shard.coordinators.keys().copied().collect();
+            for block in blocks {
+                self.with(&view, &mut shard, block, &mut out, |coordinator, _| coordinator.start_over());
+            }
+        }
+    }
+
+    /// Whether this server takes part.
+    pub(crate) fn is_member(&self) -> bool {
+        self.view.read().own.is_some()
+    }
+
+    /// The servers that keep the blocks of `home`, from it on.
+    fn server(&self, home: u32, replica: u8) -> u32 {
+        (home + u32::from(replica)) % self.n
+    }
+
+    /// Which replica of `block` a server is, if any.
+    fn replica_of(&self, server: u32, block: u64) -> Option<u8> {
+        let home = self.home(block)?;
+        let replica = (server + self.n - home) % self.n;
+        (server < self.n && replica < self.replicas).then_some(replica as u8)
+    }
+
+    fn home(&self, block: u64) -> Option<u32> {
+        u32::try_from(block / self.part).ok().filter(|home| *home < self.n)
+    }
+
+    /// This server's copy of a block that it keeps.
+    fn held(&self, view: &View, replica: u8, block: u64) -> Held<'_> {
+        let block = u64::from(replica) * self.part + block % self.part;
+        Held { segment: &self.segment, block, is_member: view.own.is_some() }
+    }
+
+    fn shard(&self, block: u64) -> &Mutex<Shard> {
+        &self.shards[(block % SHARDS) as usize]
+    }
+
+    fn envelope(&self, view: &View) -> Envelope {
+        Envelope {
+            from: self.id,
+            epoch: view.epoch,
+            config_epoch: self.segment.config_epoch(),
+            cut_epoch: view.held.unwrap_or_else(|| self.segment.epoch()),
+            is_held: view.held.is_some(),
+        }
+    }
+
+    fn outgoing(&self, view: &View) -> Outgoing<'_> {
+        Outgoing { replicas: self, envelope: self.envelope(view), bodies: Vec::new() }
+    }
+
+    /// A sign of life.
+    fn sign(&self) -> Vec<u8> {
+        let mut body = Vec::with_capacity(Envelope::LEN);
+        self.envelope(&self.view.read()).emit(&mut body);
+        body
+    }
+
+    /// Has operations done, one on each block, and waits for them. Blocks are those that this server keeps.
+    fn run(&self, wants: Vec<(u64, Want)>, patience: Duration) -> Vec<Ended> {
+        let deadline = Instant::now() + patience;
+        let mut view = self.view.read();
+        while view.held.is_some() && Instant::now() < deadline {
+            drop(view);
+            self.pass(deadline);
+            view = self.view.read();
+        }
+        if view.held.is_some() {
+            return wants.iter().map(|_| Ended::NotDone).collect();
+        }
+        self.run_in(view, wants, deadline)
+    }
+
+    /// The same while a cut holds this server up.
+    fn run_held(&self, wants: Vec<(u64, Want)>, patience: Duration) -> Vec<Ended> {
+        self.run_in(self.view.read(), wants, Instant::now() + patience)
+    }
+
+    fn run_in(&self, view: RwLockReadGuard<'_, View>, wants: Vec<(u64, Want)>, deadline: Instant) -> Vec<Ended> {
+        let call = Call::new(wants.len());
+        let mut begun = Vec::with_capacity(wants.len());
+        {
+            let mut out = self.outgoing(&view);
+            for (index, (block, want)) in wants.into_iter().enumerate() {
+                // Relaxed: see the field.
+                let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
+                let place = call::Place { call: Arc::clone(&call), index };
+                begun.push((block, ticket));
+                if view.own.is_none() || self.is_stopping() {
+                    place.end(Ended::NotDone);
+                    continue;
+                }
+                let mut shard = self.shard(block).lock();
+                shard.waiting.insert(ticket, place);
+                self.with(&view, &mut shard, block, &mut out, |coordinator, held| match want {
+                    Want::Read => coordinator.read(held, ticket),
+                    Want::Write(id, op) => coordinator.write(held, ticket, id, op),
+                });
+            }
+        }
+        drop(view);
+        for index in call.wait(deadline) {
+            let (block, ticket) = begun[index];
+            let mut shard = self.shard(block).lock();
+            // It may have ended meanwhile.
+            if let Some(place) = shard.waiting.remove(&ticket) {
+                let fate = shard.coordinators.get_mut(&block).map(|coordinator| coordinator.abandon(ticket));
+                place.end(if fate == Some(Fate::Unknown) { Ended::Unknown } else { Ended::NotDone });
+            }
+        }
+        call.take()
+    }
+
+    /// Does something with the coordinator of a block that this server keeps, and then what it wants done.
+    fn with(
+        &self,
+        view: &View,
+        shard: &mut Shard,
+        block: u64,
+        out: &mut Outgoing<'_>,
+        what: impl FnOnce(&mut Coordinator<Page>, &mut Held<'_>),
+    ) {
+        let (Some(home), Some(me)) = (self.home(block), self.replica_of(self.id, block)) else { return };
+        let mut held = self.held(view, me, block);
+        if shard.coordinators.len() >= KEPT && !shard.coordinators.contains_key(&block) {
+            shard.coordinators.retain(|_, coordinator| !coordinator.is_idle());
+        }
+        let coordinator = shard.coordinators.entry(block).or_insert_with(|| {
+            let incarnation = view.own.unwrap_or(fill::NOBODY);
+            let place = Place { me, replicas: self.replicas as u8, incarnation };
+            // Relaxed: see the field.
+            Coordinator::new(place, self.attempts.fetch_add(1 << 32, Ordering::Relaxed))
+        });
+        let mut suspected = Set::default();
+        for replica in (0..self.replicas as u8).filter(|replica| *replica != me) {
+            if self.links.suspects(self.server(home, replica)) {
+                suspected.add(replica);
+            }
+        }
+        coordinator.suspect(suspected);
+        what(coordinator, &mut held);
+        let effects = coordinator.take_effects();
+        let attempt = coordinator.attempt();
+        for effect in effects {
+            match effect {
+                Effect::Send { to, attempt, ask } => {
+                    let servers = to.iter().map(|replica| self.server(home, replica));
+                    peers::with_ask(&ask, |word| {
+                        servers.for_each(|server| out.push(server, &Item { block, attempt, word }));
+                    });
+                }
+                Effect::Done(ticket, outcome) => {
+                    if let Some(place) = shard.waiting.remove(&ticket) {
+                        place.end(ended(outcome));
+                    }
+                }
+                Effect::BackOff => {
+                    // Relaxed: a count.
+                    self.counts.lost_rounds.fetch_add(1, Ordering::Relaxed);
+                    let pause = Duration::from_micros(fastrand::u64(BACK_OFF_US));
+                    self.timer.set(Instant::now() + pause, block, Why::BackOff);
+                }
+            }
+        }
+        if !coordinator_is_idle(shard, block) {
+            self.timer.set(Instant::now() + SILENCE, block, Why::Silence(attempt));
+        }
+    }
+
+    fn run_timer(&self) {
+        while let Some((block, why)) = self.timer.next() {
+            let view = self.view.read();
+            let mut out = self.outgoing(&view);
+            let mut shard = self.shard(block).lock();
+            let Some(coordinator) = shard.coordinators.get(&block) else { continue };
+            match why {
+                Why::BackOff => {
+                    self.with(&view, &mut shard, block, &mut out, |coordinator, held| coordinator.retry(held))
+                }
+                Why::Silence(attempt) if coordinator.attempt() == attempt && !coordinator.is_idle() => {
+                    // Relaxed: a count.
+                    self.counts.asked_again.fetch_add(1, Ordering::Relaxed);
+                    self.with(&view, &mut shard, block, &mut out, |coordinator, held| coordinator.resend(held));
+                }
+                Why::Silence(_) => {}
+            }
+        }
+    }
+}
+
+fn coordinator_is_idle(shard: &Shard, block: u64) -> bool {
+    shard.coordinators.get(&block).is_none_or(Coordinator::is_idle)
+}
+
+fn ended(outcome: Outcome<Page>) -> Ended {
+    match outcome {
+        Outcome::Wrote { answer, .. } => Ended::Wrote(answer),
+        Outcome::Read(page) => Ended::Read(page),
+        Outcome::NotDone => Ended::NotDone,
+        Outcome::Forgotten { was_tried: true, .. } => Ended::Unknown,
+        Outcome::Forgotten { was_tried: false, clock } => Ended::Forgotten(clock),
+    }
+}
+
+impl Outgoing<'_> {
+    fn push(&mut self, to: u32, item: &Item<'_>) {
+        if self.bodies.is_empty() {
+            self.bodies.resize_with(self.replicas.n as usize, Vec::new);
+        }
+        let body = &mut self.bodies[to as usize];
+        if body.len() + Item::MOST > limits::MAX_PAYLOAD {
+            self.replicas.links.send(to, std::mem::take(body));
+        }
+        if body.is_empty() {
+            self.envelope.emit(body);
+        }
+        item.emit(body);
+    }
+}
+
+impl Drop for Outgoing<'_> {
+    /// What has gathered goes on its way.
+    fn drop(&mut self) {
+        for (to, body) in self.bodies.iter_mut().enumerate().filter(|(_, body)| !body.is_empty()) {
+            self.replicas.links.send(to as u32, std::mem::take(body));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! A block as crate `quorum` sees it: its contents, what can be done to them, and the bytes in which a segment and a
+//! frame hold them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use mcomp_quorum::{Ballot, Object, OpId, Register};
+use mcomp_shm::REGISTER_BYTES;
+use mcomp_wire::AtomicOp;
+use mcomp_wire::replica::{Kept, MAX_RESULTS, PAGE, Value};
+
+/// The contents of a block.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Page {
+    pub(super) bytes: Arc<[u8; PAGE]>,
+    /// The entry of the metadata for which it was zeroed last.
+    pub(super) generation: u64,
+}
+
+impl std::fmt::Debug for Page {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Page").field("generation", &self.generation).finish_non_exhaustive()
+    }
+}
+
+/// What can be done to a block. Each keeps inside it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Op {
+    Patch {
+        within: usize,
+        bytes: Box<[u8]>,
+    },
+    Fill {
+        within: usize,
+        len: usize,
+        byte: u8,
+    },
+    Atomic {
+        within: usize,
+        op: AtomicOp,
+        operand: u64,
+        expected: u64,
+    },
+    Cas16 {
+        within: usize,
+        expected: u128,
+        new: u128,
+    },
+    /// Memory that has a new owner since the entry `generation`: it is zeroed for that once.
+    Zero {
+        within: usize,
+        len: usize,
+        generation: u64,
+    },
+}
+
+/// What an operation tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Answer {
+    pub(super) previous: u128,
+    pub(super) applied: bool,
+}
+
+impl Object for Page {
+    type Op = Op;
+    type Answer = Answer;
+
+    fn apply(&mut self, op: &Op) -> Answer {
+        let bytes = Arc::make_mut(&mut self.bytes);
+        match op {
+            Op::Patch { within, bytes: new } => bytes[*within..][..new.len()].copy_from_slice(new),
+            Op::Fill { within, len, byte } => bytes[*within..][..*len].fill(*byte),
+            Op::Zero { within, len, generation } => {
+                if self.generation >= *generation {
+                    return Answer { previous: 0, applied: false };
+                }
+                self.generation = *generation;
+                bytes[*within..][..*len].fill(0);
+            }
+            Op::Atomic { within, op, operand, expected } => {
+                let word: &mut [u8; 8] = (&mut bytes[*within..][..8]).try_into().expect("eight bytes");
+                let previous = u64::from_le_bytes(*word);
+                let new = op.apply(previous, *operand, *expected);
+                *word = new.unwrap_or(previous).to_le_bytes();
+                return Answer { previous: previous.into(), applied: new.is_some() };
+            }
+            Op::Cas16 { within, expected, new } => {
+                let word: &mut [u8; 16] = (&mut bytes[*within..][..16]).try_into().expect("sixteen bytes");
+                let previous = u128::from_le_bytes(*word);
+                let applied = previous == *expected;
+                if applied {
+                    *word = new.to_le_bytes();
+                }
+                return Answer { previous, applied };
+            }
+        }
+        Answer { previous: 0, applied: true }
+    }
+}
+
+/// Where the parts of a register stand in its bytes, behind the two ballots.
+const CLOCK: usize = 16;
+const FORGOTTEN: usize = 24;
+const GENERATION: usize = 32;
+const COUNT: usize = 40;
+const RESULTS: usize = 48;
+const _: () = assert!(RESULTS + MAX_RESULTS * Kept::LEN <= REGISTER_BYTES);
+const _: () = assert!(MAX_RESULTS == mcomp_quorum::RESULTS);
+
+/// A register as a segment keeps it beside the block.
+pub(super) fn to_segment(promised: Ballot, accepted: Ballot, register: &Register<Page>) -> [u8; REGISTER_BYTES] {
+    let mut bytes = [0; REGISTER_BYTES];
+    let mut put = |at: usize, number: u64| bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+    put(0, promised.to_bits());
+    put(8, accepted.to_bits());
+    put(CLOCK, register.clock());
+    put(FORGOTTEN, register.forgotten());
+    put(GENERATION, register.object().generation);
+    put(COUNT, register.results().count() as u64);
+    for (kept, place) in results(register).zip(bytes[RESULTS..].as_chunks_mut().0) {
+        *place = kept;
+    }
+    bytes
+}
+
+/// What [`to_segment`] has kept. Bytes that it cannot have written count for none.
+pub(super) fn from_segment(page: [u8; PAGE], register: &[u8; REGISTER_BYTES]) -> Register<Page> {
+    let number = |at: usize| u64::from_le_bytes(register[at..at + 8].try_into().expect("eight bytes"));
+    let count = (number(COUNT) as usize).min(MAX_RESULTS);
+    let page = Page { bytes: Arc::new(page), generation: number(GENERATION) };
+    let results = &register[RESULTS..RESULTS + count * Kept::LEN];
+    Register::kept(page, number(CLOCK), number(FORGOTTEN), parse_results(results))
+}
+
+/// Calls `see` with a register as a frame holds it.
+pub(super) fn with_value<T>(register: &Register<Page>, see: impl FnOnce(Value<'_>) -> T) -> T {
+    let mut bytes = [0; MAX_RESULTS * Kept::LEN];
+    let mut len = 0;
+    for kept in results(register) {
+        bytes[len..len + Kept::LEN].copy_from_slice(&kept);
+        len += Kept::LEN;
+    }
+    let generation = register.object().generation;
+    // Most of a new cluster is as it was made.
+    let is_new = register.clock() == 0 && generation == 0;
+    see(Value {
+        clock: register.clock(),
+        forgotten: register.forgotten(),
+        generation,
+        results: &bytes[..len],
+        page: (!is_new).then_some(&register.object().bytes),
+    })
+}
+
+/// A register that came in a frame.
+pub(super) fn from_value(value: &Value<'_>) -> Register<Page> {
+    let bytes = Arc::new(value.page.copied().unwrap_or([0; PAGE]));
+    let page = Page { bytes, generation: value.generation };
+    Register::kept(page, value.clock, value.forgotten, parse_results(value.results))
+}
+
+fn results(register: &Register<Page>) -> impl Iterator<Item = [u8; Kept::LEN]> {
+    register.results().map(|(id, answer)| {
+        let Answer { previous, applied } = *answer;
+        Kept { session: id.session, number: id.number, previous, applied }.emit()
+    })
+}
+
+fn parse_results(bytes: &[u8]) -> VecDeque<(OpId, Answer)> {
+    let kept = bytes.as_chunks().0.iter().map(Kept::parse);
+    kept.map(|Kept { session, number, previous, applied }| (OpId { session, number }, Answer { previous, applied }))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use mcomp_quorum::{Incarnation, Told};
+
+    use super::*;
+
+    fn blank() -> Register<Page> {
+        Register::new(Page { bytes: Arc::new([0; PAGE]), generation: 0 })
+    }
+
+    #[test]
+    fn a_register_is_the_same_after_a_segment_and_after_a_frame() {
+        let mut register = blank();
+        for number in 1..=20 {
+            let op = Op::Atomic { within: 8, op: AtomicOp::Add, operand: number, expected: 0 };
+            register.apply(OpId { session: 7, number }, &op);
+            let ballot = Ballot::ZERO.next(Incarnation(3));
+            let kept = to_segment(ballot.next(Incarnation(3)), ballot, &register);
+            assert_eq!(from_segment(*register.object().bytes, &kept), register);
+            assert_eq!(with_value(&register, |value| from_value(&value)), register);
+        }
+        assert_eq!(with_value(&blank(), |value| (value.page.is_none(), from_value(&value))), (true, blank()));
+    }
+
+    #[test]
+    fn memory_is_zeroed_once_for_each_owner() {
+        let mut register = blank();
+        let id = |number| OpId { session: 1, number };
+        let write = Op::Patch { within: 0, bytes: vec![9; 10].into() };
+        let zero = |generation| Op::Zero { within: 0, len: 5, generation };
+        let applied = |told| matches!(told, Told::Done(Answer { applied: true, .. }));
+        assert!(applied(register.apply(id(1), &write)));
+        assert!(applied(register.apply(id(2), &zero(3))));
+        assert_eq!(register.object().bytes[..10], [0, 0, 0, 0, 0, 9, 9, 9, 9, 9]);
+        assert!(applied(register.apply(id(3), &write)));
+        assert!(!applied(register.apply(id(4), &zero(3))), "a server that starts says it again");
+        assert_eq!(register.object().bytes[0], 9);
+        assert!(applied(register.apply(id(5), &zero(4))));
+    }
+
+    #[test]
+    fn atomics_tell_what_was_there() {
+        let mut register = blank();
+        let id = |number| OpId { session: 1, number };
+        let cas = |expected, new| Op::Cas16 { within: 16, expected, new };
+        assert_eq!(register.apply(id(1), &cas(0, 5)), Told::Done(Answer { previous: 0, applied: true }));
+        assert_eq!(register.apply(id(2), &cas(4, 6)), Told::Done(Answer { previous: 5, applied: false }));
+        let add = Op::Atomic { within: 16, op: AtomicOp::Add, operand: 2, expected: 0 };
+        assert_eq!(register.apply(id(3), &add), Told::Done(Answer { previous: 5, applied: true }));
+        assert_eq!(register.apply(id(3), &add), Told::Done(Answer { previous: 5, applied: true }));
+        assert_eq!(register.object().bytes[16], 7);
+    }
+}

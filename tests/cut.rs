@@ -191,6 +191,67 @@ fn every_cut_is_exact_while_snapshot_processes_are_killed_and_frozen() {
     eprintln!("{exact} exact cuts, {failed} snapshots given up");
 }
 
+/// One replica is down at a time, and comes back with what it missed; processes are killed at random.
+#[test]
+fn every_cut_of_replicated_memory_is_exact_while_a_replica_is_down() {
+    let cuts = length("MCOMP_TEST_REPLICATED_CUTS", 150);
+    let mut random = fastrand::Rng::with_seed(seed());
+    let mut cluster = setup().replicated(3).env("MCOMP_STRETCH_SWITCH_US", "200").start();
+    cluster.wait_until_whole();
+    let config = cluster.config();
+    let (exact, failed) = beside_writers(&mut cluster, |cluster, chain| {
+        let (mut exact, mut failed, mut down) = (0, 0, None);
+        while exact < cuts {
+            match (random.u32(..12), down) {
+                (0, None) => {
+                    // The master's snapshot process says which servers it misses; its own server may be one of them.
+                    let victim = random.u32(..SERVERS as u32);
+                    cluster.kill_server(victim);
+                    down = Some(victim);
+                }
+                (0..6, Some(victim)) => {
+                    cluster.start_server(victim);
+                    down = None;
+                }
+                _ => {}
+            }
+            let incremental = random.bool();
+            let created = match random.u32(..20) {
+                0 => killed_meanwhile(cluster, &config, &mut random, incremental, chain),
+                _ => create(&config, incremental),
+            };
+            match created {
+                Ok(created) => {
+                    let wrong = violation(&image(Path::new(&created.path)));
+                    assert_eq!(wrong, None, "after {exact} exact cuts: {created:?}");
+                    exact += 1;
+                }
+                Err(error) => {
+                    failed += 1;
+                    assert!(failed <= 100 + exact, "most snapshots fail, lastly: {error}");
+                }
+            }
+        }
+        (exact, failed)
+    });
+    eprintln!("{exact} exact cuts, {failed} snapshots given up");
+}
+
+#[test]
+fn a_cut_of_replicated_memory_that_holds_nothing_up_is_caught() {
+    is_caught_in(setup().replicated(3), "colour-only", |_, _| {});
+}
+
+/// What was written while a server was down is missing in its copy, until somebody brings that up to date.
+#[test]
+fn a_replica_that_is_copied_as_it_stands_is_caught() {
+    is_caught_in(setup().replicated(3), "unsettled", |cluster, chain| {
+        cluster.kill_server(1);
+        chain.wait_for(20);
+        cluster.start_server(1);
+    });
+}
+
 /// Makes a snapshot and kills one of its processes on the way; starts it again.
 fn killed_meanwhile(
     cluster: &mut Cluster,
@@ -237,10 +298,17 @@ fn frozen_meanwhile(
 
 /// The wrong versions must be caught, or the test above proves nothing.
 fn is_caught(mutant: &str) {
-    let mut cluster = setup().env("MCOMP_MUTANT", mutant).env("MCOMP_STRETCH_SWITCH_US", "2000").start();
+    is_caught_in(setup(), mutant, |_, _| {});
+}
+
+/// The same in a cluster of another kind, with something done before each cut.
+fn is_caught_in(setup: Setup, mutant: &str, mut before: impl FnMut(&mut Cluster, &Chain3)) {
+    let mut cluster = setup.env("MCOMP_MUTANT", mutant).env("MCOMP_STRETCH_SWITCH_US", "2000").start();
+    cluster.wait_until_whole();
     let config = cluster.config();
-    let found = beside_writers(&mut cluster, |_, _| {
+    let found = beside_writers(&mut cluster, |cluster, chain| {
         (0..2_000).find_map(|_| {
+            before(cluster, chain);
             let created = create(&config, false).ok()?;
             violation(&image(Path::new(&created.path)))
         })

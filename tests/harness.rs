@@ -39,12 +39,13 @@ pub(crate) struct Setup {
     env: Vec<(String, String)>,
     secret: Option<Keyring>,
     breakable: bool,
+    replicas: u32,
 }
 
 impl Setup {
     /// `n` servers that lend `k` each.
     pub(crate) fn new(n: u32, k: &str) -> Setup {
-        Setup { n, k: k.to_owned(), extra: String::new(), env: Vec::new(), secret: None, breakable: false }
+        Setup { n, k: k.to_owned(), extra: String::new(), env: Vec::new(), secret: None, breakable: false, replicas: 1 }
     }
 
     /// More lines of mcomp.cfg, for instance a `[limits]` section.
@@ -58,6 +59,12 @@ impl Setup {
     pub(crate) fn secret(mut self, keyring: &Keyring) -> Setup {
         self.secret = Some(keyring.clone());
         self.with("[security]\nsecret_file = \"mcomp.secret\"")
+    }
+
+    /// So many copies of each block.
+    pub(crate) fn replicated(mut self, replicas: u32) -> Setup {
+        self.replicas = replicas;
+        self
     }
 
     /// The servers reach each other through a [`Network`] that can be broken.
@@ -145,6 +152,9 @@ impl Cluster {
 
     fn config_text(&self, setup: &Setup, address: impl Fn(u32) -> String) -> String {
         let mut text = format!("[cluster]\nname = \"{}\"\nk = \"{}\"\nn = {}\n", self.name, setup.k, setup.n);
+        if setup.replicas > 1 {
+            text.push_str(&format!("replicas = {}\n", setup.replicas));
+        }
         for id in 0..setup.n {
             let (address, snapshot) = (address(id), self.snapshot_address(id));
             text.push_str(&format!("[[server]]\naddress = \"{address}\"\nsnapshot = \"{snapshot}\"\n"));
@@ -160,6 +170,19 @@ impl Cluster {
     /// The network among the servers, which was asked for.
     pub(crate) fn network(&self) -> &Network {
         self.network.as_ref().expect("the cluster was set up with a network that can be broken")
+    }
+
+    /// Waits until every server takes part with all of its memory.
+    pub(crate) fn wait_until_whole(&self) {
+        let client = self.client();
+        wait_until("every server serves all of its memory", || {
+            client.statuses().into_iter().all(|status| status.is_ok_and(|status| status.state == "serving"))
+        });
+    }
+
+    /// Where the memory of server `id` is.
+    pub(crate) fn segment_path(&self, id: u32) -> PathBuf {
+        PathBuf::from(format!("/dev/shm/mcomp.{}.{id}", self.name))
     }
 
     /// Ends all processes, removes all segments, and goes on with another shape in the same folder:

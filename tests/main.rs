@@ -9,6 +9,9 @@ mod raw;
 /// The cut is exact, also while its processes are killed and frozen; the wrong versions are caught.
 mod cut;
 
+/// Replicated memory is one linearizable memory, whichever minority of servers is dead, frozen, cut off or empty.
+mod replicas;
+
 /// Every byte at and across the boundaries between servers, and none past the end.
 mod boundaries;
 

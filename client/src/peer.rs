@@ -78,6 +78,13 @@ impl Peer {
         }
     }
 
+    /// The error for a call that none of the replicas has done.
+    pub(crate) fn without_majority(&self, last: &Error) -> Error {
+        let Peer { server, address } = self.clone();
+        let reason = format!("no majority of the replicas of its blocks has answered in time; lastly: {last}");
+        Error::Unavailable { server, address, reason }
+    }
+
     /// The error for a call whose effect cannot be known.
     pub(crate) fn unknown(&self, reason: impl Into<String>) -> Error {
         Error::Unknown { server: self.server, address: self.address.clone(), reason: reason.into() }

@@ -99,9 +99,10 @@ impl Cluster {
             if ask.name.is_some() || Instant::now() >= deadline {
                 if Instant::now() + pause >= deadline {
                     let failed = last.or(unknown.clone()).expect("some replica was asked");
+                    let peer = self.pool(home).peer();
                     return Err(match may_be_done {
-                        true => self.pool(home).peer().unknown(unknown.unwrap_or(failed).to_string()),
-                        false => failed,
+                        true => peer.unknown(unknown.unwrap_or(failed).to_string()),
+                        false => peer.without_majority(&failed),
                     });
                 }
                 std::thread::sleep(pause);

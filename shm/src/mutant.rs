@@ -20,6 +20,9 @@ pub enum Mutant {
     RedoEven,
     /// Writers leave out what they are about to do from their receive slots.
     NoRecord,
+    /// Replicated blocks are copied for a snapshot as they stand, without looking at the other replicas. As with
+    /// `ColourOnly` the server asks.
+    Unsettled,
 }
 
 /// The mistake that `MCOMP_MUTANT` asks for (its name in lower case, with hyphens), read once per process.
@@ -32,6 +35,7 @@ pub fn active() -> Mutant {
         Ok("held-read") => Mutant::HeldRead,
         Ok("redo-even") => Mutant::RedoEven,
         Ok("no-record") => Mutant::NoRecord,
+        Ok("unsettled") => Mutant::Unsettled,
         _ => Mutant::None,
     })
 }

@@ -9,6 +9,7 @@
 use crate::copy;
 use crate::layout::{BLOCK_BYTES, FLAG_FILLED, REGISTER_BYTES};
 use crate::map::Map;
+use crate::mutant;
 use crate::segment::Segment;
 use crate::span::Piece;
 use crate::sync::atomic::Ordering::{Acquire, Release, SeqCst};
@@ -110,8 +111,11 @@ impl Segment {
         let held = self.hold(block);
         self.change(block, &held, &slot, true, || {
             store(&self.map, block, register);
+            let (from, to) = (page.as_ptr(), self.map.block(block));
             // SAFETY: the block is mapped and writable, and `page` has its size.
-            unsafe { copy::to_shared(page.as_ptr(), self.map.block(block), BLOCK_BYTES) };
+            let done = mutant::pause_in_copy(BLOCK_BYTES, |half| unsafe { copy::to_shared(from, to, half) });
+            // SAFETY: as above.
+            unsafe { copy::to_shared(from.add(done), to.add(done), BLOCK_BYTES - done) };
         });
     }
 }

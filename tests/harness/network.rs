@@ -12,7 +12,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mcomp_net::auth::SEAL_LEN;
-use mcomp_wire::{HEADER_LEN, Header, flags};
+use mcomp_wire::{HEADER_LEN, Header, Kind, flags};
 
 /// What becomes of what one server says to another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub(crate) enum Rule {
     Hold,
     /// It is lost, and the connection stays open.
     Lose,
+    /// It arrives, and once more behind what comes after it.
+    Repeat,
     /// Connections are closed, and new ones too.
     Refuse,
     /// It arrives this much later, or up to twice.
@@ -190,10 +192,17 @@ impl Shared {
 
     /// Hands on what `from` says to `to`, until one of them closes; that it does is something it says too.
     fn hand_on(&self, from: usize, to: usize, mut frames: Frames<'_>, mut far: &TcpStream) {
+        let mut before: Option<Vec<u8>> = None;
         while let Some(some) = frames.next() {
-            if self.arrives(from, to) && far.write_all(&some).is_err() {
+            if !self.arrives(from, to) {
+                continue;
+            }
+            // A connection with seals would not take it again, and a handshake is said once.
+            let again = before.take().filter(|_| self.lock().rules[from][to] == Rule::Repeat);
+            if far.write_all(&some).is_err() || again.is_some_and(|again| far.write_all(&again).is_err()) {
                 break;
             }
+            before = is_of_replicas(&some).then_some(some);
         }
         self.end_arrives(from, to);
         for socket in [frames.socket, far] {
@@ -220,7 +229,7 @@ impl Shared {
                 return false;
             }
             let left = match rule {
-                Rule::Pass | Rule::Refuse => Duration::ZERO,
+                Rule::Pass | Rule::Refuse | Rule::Repeat => Duration::ZERO,
                 Rule::Hold | Rule::Lose => Duration::MAX,
                 Rule::Delay(delay) => delay.saturating_sub(begun.elapsed()),
             };
@@ -234,6 +243,12 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("no thread has failed")
     }
+}
+
+/// Whether it is what replicas say about blocks, which may come twice: other messages rely on TCP.
+fn is_of_replicas(frames: &[u8]) -> bool {
+    let header = frames.first_chunk::<HEADER_LEN>().and_then(|bytes| Header::parse(bytes).ok());
+    header.is_some_and(|header| header.kind == Kind::Replicas as u8 && header.flags & flags::SEALED == 0)
 }
 
 /// What comes over a connection, cut between frames.

@@ -336,6 +336,7 @@ impl Replicas {
             let mut shard = self.shard(block).lock();
             // It may have ended meanwhile.
             if let Some(place) = shard.waiting.remove(&ticket) {
+                tracing::debug!(block, at = ?shard.coordinators.get(&block), "no majority in time");
                 let fate = shard.coordinators.get_mut(&block).map(|coordinator| coordinator.abandon(ticket));
                 place.end(if fate == Some(Fate::Unknown) { Ended::Unknown } else { Ended::NotDone });
             }

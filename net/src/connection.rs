@@ -300,6 +300,11 @@ impl Connection {
         write_all(&mut self.stream, &mut [IoSlice::new(frames)]).map_err(|error| self.explain(error))
     }
 
+    /// Sends of bytes that are already frames what the socket takes at once; how much that is. The rest has to follow.
+    pub fn send_now(&mut self, frames: &[u8]) -> Result<usize, CallError> {
+        self.stream.write_now(frames).map_err(|error| self.explain(error))
+    }
+
     /// Waits until `deadline` for the next frame, and refuses it if it says no.
     pub fn receive(&mut self, deadline: Instant) -> Result<Received, CallError> {
         let received = self.receive_any(deadline)?;

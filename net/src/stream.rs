@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 use socket2::SockRef;
 
 use crate::tls::{Tls, TlsStream};
@@ -240,6 +240,20 @@ impl Stream {
         }
     }
 
+    /// Writes what the socket takes at once; how much that is. Nothing of what is said in secret, which is written whole.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let sent = match self {
+            Stream::Tcp(socket) => send(socket, bytes, flags),
+            Stream::Unix(socket) => send(socket, bytes, flags),
+            Stream::Tls(_) => return Ok(0),
+        };
+        match sent {
+            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
+            sent => Ok(sent?),
+        }
+    }
+
     /// The address of the far side of a connection over TCP.
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         match self {
@@ -309,6 +323,18 @@ mod tests {
         assert!(!near.has_ended() && near.glance() == Glance::Bytes);
         far.finish_writing();
         assert!(near.has_ended() && near.glance() == Glance::Bytes);
+    }
+
+    #[test]
+    fn what_a_socket_does_not_take_at_once_is_not_waited_for() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let near = Stream::from(near);
+        let bytes = vec![7; 64 << 20];
+        let taken = near.write_now(&bytes).unwrap();
+        assert!((1..bytes.len()).contains(&taken));
+        assert_eq!(near.write_now(&bytes).unwrap(), 0);
+        far.read_exact(&mut vec![0; taken]).unwrap();
+        assert!(near.write_now(b"more").unwrap() > 0);
     }
 
     #[test]

@@ -5,12 +5,13 @@
 //! whoever is not heard of for long is asked last.
 
 use std::collections::VecDeque;
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
-use mcomp_net::{Connection, Endpoint, Timeouts, Trust, begin_frame};
+use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, Trust, begin_frame, is_local, unix_name};
 use mcomp_wire::control::Hello;
 use mcomp_wire::{Kind, Role};
 use parking_lot::{Condvar, Mutex};
@@ -49,23 +50,39 @@ struct Signs {
 }
 
 /// The link to one other server.
+///
+/// Whoever has something to say takes the connection out of the queue, sends without the lock what the socket takes, and
+/// puts it back; what comes meanwhile goes with it. If the socket takes no more, the link's own thread goes on.
 #[derive(Debug)]
 struct Link {
     peer: u32,
-    endpoint: Endpoint,
+    /// In the order in which they are tried.
+    endpoints: Vec<Endpoint>,
     hello: Hello,
     trust: PeerTrust,
-    /// Guards what waits. Taken last.
+    /// Guards what waits, and the connection while nobody sends. Taken last.
     queue: Mutex<Queue>,
     news: Condvar,
 }
 
+/// - `connected` from when a connection is there until it fails.
+/// - The connection is in `idle`, in `stuck`, or with who sends.
 #[derive(Debug, Default)]
 struct Queue {
     bodies: VecDeque<Vec<u8>>,
     bytes: usize,
     connected: bool,
+    idle: Option<Box<Pipe>>,
+    stuck: Option<Box<Pipe>>,
     stopped: bool,
+}
+
+/// A connection, and the frames that it has not taken.
+#[derive(Debug)]
+struct Pipe {
+    connection: Connection,
+    frames: Vec<u8>,
+    number: u64,
 }
 
 impl Links {
@@ -81,9 +98,13 @@ impl Links {
                 features: 0,
                 auth: Vec::new(),
             };
-            let endpoint = Endpoint::Tcp(config.servers()[peer as usize].address.to_string());
+            let address = config.servers()[peer as usize].address.to_string();
+            // A server of this machine is reached with less work.
+            let unix = Endpoint::Unix(unix_name(config.name(), peer, &address));
+            let near = address.to_socket_addrs().is_ok_and(|mut found| found.any(|one| is_local(one.ip())));
+            let endpoints = near.then_some(unix).into_iter().chain([Endpoint::Tcp(address)]).collect();
             let (queue, news) = (Mutex::default(), Condvar::new());
-            Arc::new(Link { peer, endpoint, hello, trust: trust.clone(), queue, news })
+            Arc::new(Link { peer, endpoints, hello, trust: trust.clone(), queue, news })
         };
         let links = (0..config.n()).map(|peer| (peer != own).then(|| link(peer))).collect();
         let heard = (0..config.n()).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect();
@@ -146,26 +167,63 @@ impl Signs {
 impl Link {
     fn push(&self, body: Vec<u8>) {
         let mut queue = self.queue.lock();
-        if queue.connected && queue.bytes + body.len() <= QUEUE_BYTES {
-            queue.bytes += body.len();
-            queue.bodies.push_back(body);
-            let was_empty = queue.bodies.len() == 1;
+        if !queue.connected || queue.bytes + body.len() > QUEUE_BYTES {
+            return;
+        }
+        queue.bytes += body.len();
+        queue.bodies.push_back(body);
+        if let Some(pipe) = queue.idle.take() {
             drop(queue);
-            if was_empty {
-                self.news.notify_one();
+            self.send(pipe);
+        }
+    }
+
+    /// Sends what waits, until nothing does or the socket takes no more.
+    fn send(&self, mut pipe: Box<Pipe>) {
+        loop {
+            {
+                let mut queue = self.queue.lock();
+                if queue.bodies.is_empty() {
+                    queue.idle = Some(pipe);
+                    return;
+                }
+                queue.take_into(&mut pipe);
+            }
+            match pipe.connection.send_now(&pipe.frames) {
+                Ok(taken) if taken == pipe.frames.len() => {
+                    pipe.frames.clear();
+                    pipe.frames.shrink_to(2 * SEND_BYTES);
+                }
+                Ok(taken) => {
+                    pipe.frames.drain(..taken);
+                    self.queue.lock().stuck = Some(pipe);
+                    self.news.notify_one();
+                    return;
+                }
+                Err(error) => return self.fail(&error),
             }
         }
     }
 
+    fn fail(&self, error: &mcomp_net::CallError) {
+        tracing::debug!(peer = self.peer, %error, "link for blocks lost");
+        let _closed_without_the_lock = self.queue.lock().forget();
+        self.news.notify_one();
+    }
+
     fn run(&self, sign: &impl Fn() -> Vec<u8>) {
         while !self.queue.lock().stopped {
-            let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
-            let trust = Trust { keyring: self.trust.keyring.as_deref(), tls: self.trust.tls.as_ref() };
-            match Connection::open(&self.endpoint, &self.hello, timeouts, trust) {
+            match self.connect() {
                 Ok(connection) => {
                     // A system that cannot do so notices later that a network is well again.
                     let _ = connection.stream().set_unconfirmed(TIMEOUT);
-                    self.serve(connection, sign);
+                    {
+                        let mut queue = self.queue.lock();
+                        queue.idle = Some(Box::new(Pipe { connection, frames: Vec::new(), number: 0 }));
+                        queue.connected = true;
+                    }
+                    self.serve(sign);
+                    let _closed_without_the_lock = self.queue.lock().forget();
                 }
                 Err(error) => tracing::debug!(peer = self.peer, %error, "no link for blocks"),
             }
@@ -173,52 +231,38 @@ impl Link {
         }
     }
 
-    /// Sends what comes, until the connection breaks.
-    fn serve(&self, mut connection: Connection, sign: &impl Fn() -> Vec<u8>) {
-        self.queue.lock().connected = true;
-        let (mut frames, mut number) = (Vec::new(), 0);
-        while let Some(mut bodies) = self.next() {
-            if bodies.is_empty() {
-                bodies.push(sign());
-            }
-            frames.clear();
-            for body in bodies {
-                number += 1;
-                let header = connection.header(Kind::Replicas, number);
-                let at = begin_frame(&mut frames);
-                frames.extend_from_slice(&body);
-                connection.finish_frame(&mut frames, at, header);
-            }
-            if let Err(error) = connection.send_frames(&frames) {
-                tracing::debug!(peer = self.peer, %error, "link for blocks lost");
-                break;
-            }
-            frames.shrink_to(2 * SEND_BYTES);
-        }
-        let mut queue = self.queue.lock();
-        queue.connected = false;
-        queue.bodies.clear();
-        queue.bytes = 0;
+    fn connect(&self) -> Result<Connection, ConnectError> {
+        let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
+        let trust = Trust { keyring: self.trust.keyring.as_deref(), tls: self.trust.tls.as_ref() };
+        let mut opened = self.endpoints.iter().map(|endpoint| Connection::open(endpoint, &self.hello, timeouts, trust));
+        let first = opened.next().expect("a server has an address");
+        // What another way says counts more than that this one is not there.
+        if first.is_ok() { first } else { opened.next().unwrap_or(first) }
     }
 
-    /// Some of what waits; nothing when a sign of life is due, and none when it is over.
-    fn next(&self) -> Option<Vec<Vec<u8>>> {
-        let mut queue = self.queue.lock();
-        if queue.bodies.is_empty() && !queue.stopped {
-            self.news.wait_for(&mut queue, HEARTBEAT);
+    /// Says that this server lives, and sends what sockets did not take, until the connection breaks.
+    fn serve(&self, sign: &impl Fn() -> Vec<u8>) {
+        loop {
+            let mut queue = self.queue.lock();
+            if queue.connected && queue.stuck.is_none() && !queue.stopped {
+                self.news.wait_for(&mut queue, HEARTBEAT);
+            }
+            if queue.stopped || !queue.connected {
+                return;
+            }
+            let stuck = queue.stuck.take();
+            drop(queue);
+            match stuck {
+                None => self.push(sign()),
+                Some(mut pipe) => match pipe.connection.send_frames(&pipe.frames) {
+                    Ok(()) => {
+                        pipe.frames.clear();
+                        self.send(pipe);
+                    }
+                    Err(error) => return self.fail(&error),
+                },
+            }
         }
-        if queue.stopped {
-            return None;
-        }
-        let (mut bodies, mut bytes) = (Vec::new(), 0);
-        while bytes < SEND_BYTES
-            && let Some(body) = queue.bodies.pop_front()
-        {
-            bytes += body.len();
-            bodies.push(body);
-        }
-        queue.bytes -= bytes;
-        Some(bodies)
     }
 
     fn pause(&self) {
@@ -226,5 +270,30 @@ impl Link {
         if !queue.stopped {
             self.news.wait_for(&mut queue, PAUSE);
         }
+    }
+}
+
+impl Queue {
+    /// Moves some of what waits into the connection's frames.
+    fn take_into(&mut self, pipe: &mut Pipe) {
+        while pipe.frames.len() < SEND_BYTES
+            && let Some(body) = self.bodies.pop_front()
+        {
+            self.bytes -= body.len();
+            pipe.number += 1;
+            let header = pipe.connection.header(Kind::Replicas, pipe.number);
+            let at = begin_frame(&mut pipe.frames);
+            pipe.frames.extend_from_slice(&body);
+            pipe.connection.finish_frame(&mut pipe.frames, at, header);
+        }
+    }
+
+    /// There is no connection: what waits is lost.
+    #[must_use]
+    fn forget(&mut self) -> [Option<Box<Pipe>>; 2] {
+        self.connected = false;
+        self.bodies.clear();
+        self.bytes = 0;
+        [self.idle.take(), self.stuck.take()]
     }
 }

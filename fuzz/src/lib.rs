@@ -27,6 +27,7 @@ pub mod connection;
 pub mod control;
 pub mod frames;
 pub mod mutate;
+pub mod replicas;
 pub mod segment;
 pub mod shell;
 pub mod snapshots;
@@ -68,6 +69,7 @@ targets! {
     control::message, message_seeds;
     agreed::agreed_word, agreed_word_seeds;
     agreed::fence, fence_seeds;
+    replicas::replica_message, replica_message_seeds;
     agreed::peer_message, peer_message_seeds;
     agreed::agreed_entries, agreed_entries_seeds;
     agreed::agreed_image, agreed_image_seeds;

@@ -23,7 +23,7 @@ macro_rules! exercises {
 }
 
 exercises! {
-    header inbox request batch_answer atomic_answer chunk hello welcome message agreed_word fence peer_message
+    header inbox request batch_answer atomic_answer chunk hello welcome message agreed_word fence replica_message peer_message
     agreed_entries agreed_image connection config quantity endpoint snapshot_name secret snapshot_file snapshot_chain segment shell_line
 }
 

@@ -10,7 +10,7 @@
 //! a server that stops answers what it has received, and says of the rest that it was not done;
 //! during a cut no answer leaves before every server has switched, and never for longer than the cap.
 //!
-//! What it leaves out: the memory of other servers (clients split by address), snapshots beyond its
+//! What it leaves out: the memory of other servers (clients split by address) but for replicated blocks (`replica`), snapshots beyond its
 //! part of the cut (the snapshot process reads the segment by itself), and what the metadata means (`meta`).
 //!
 //! # Locks
@@ -26,6 +26,7 @@
 //! | `Metadata::current` | the newest connection of each other server | nothing | nothing |
 //! | `Metadata::threads` | the threads of the metadata, while they start and end | nothing | their start, their end |
 //! | `Link::queue` | what waits to be sent to another server | nothing | nothing |
+//! | `Replicas::view`, shards and what is taken under them | replicated blocks; the table stands in `replica/mod.rs` | see there | nothing |
 //! | `Connections::open` | the set of open connections | nothing | nothing |
 //! | `Places::taken` (of `net`) | how many places are taken, and by whom | nothing | nothing |
 //! | a block's semaphore (in the segment) | that block | nothing | a copy of at most 4 KiB |

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use mcomp_client::{Cluster as Client, Outcome};
 use rustix::process::Signal;
+use serde_json::json;
 
 use crate::harness::{Cluster, Setup, length, seed};
 
@@ -50,6 +51,12 @@ fn reads_and_writes_go_on_while_each_server_is_dead_frozen_or_empty() {
         assert_eq!(client.read_vec(addr + 5, 17).expect("three of three"), b"while it was cold");
         lose_memory(&mut cluster, victim);
         cluster.wait_until_whole();
+        // Three came at first, and every loss makes another one.
+        let listed = cluster.ok(&["member", "ls", "--json"]);
+        let listed: serde_json::Value = serde_json::from_slice(&listed).expect("JSON");
+        let member = &listed["members"][victim as usize];
+        assert_eq!((&member["incarnation"], &member["state"]), (&json!(4 + victim), &json!("serving")), "{listed}");
+        assert_eq!((&member["lost_memory"], &listed["epoch"]), (&json!(true), &json!(4 + victim)), "{listed}");
         client.write_at(addr + 5, &data[addr as usize + 5..][..17]).expect("three of three");
     }
     assert_eq!(client.read_vec(0, end).expect("all of it went through all of them"), data);

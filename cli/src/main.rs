@@ -100,6 +100,7 @@ fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Ls => commands::agreed::ls(globals),
         Command::Stat(args) => commands::agreed::stat(globals, &args),
         Command::Gc(args) => commands::agreed::gc(globals, &args),
+        Command::Member(args) => commands::member::run(globals, &args),
         Command::Lease(args) => commands::lease::run(globals, args),
         Command::Lock(args) => commands::lock::run(globals, &args),
         Command::Snapshot(args) => commands::snapshot::run(globals, &args),

@@ -12,6 +12,7 @@ mod exposed;
 mod interrupted;
 pub(crate) mod lease;
 pub(crate) mod lock;
+pub(crate) mod member;
 mod place;
 mod process;
 pub(crate) mod purge;

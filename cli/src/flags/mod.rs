@@ -149,6 +149,8 @@ pub(crate) enum Command {
     /// Show what every server and snapshot process is doing
     #[command(after_help = STATUS_EXAMPLES)]
     Status,
+    /// Show the servers that keep replicated blocks
+    Member(MemberArgs),
     /// Kill a process of the `mcomp up` that runs, on the spot
     #[command(after_help = process::KILL_EXAMPLES)]
     Kill(ProcessArgs),
@@ -249,6 +251,26 @@ pub(crate) enum ConfigCommand {
     /// Print every value in force and where it came from
     #[command(after_help = "Examples:\n  mcomp config show\n  MCOMP_CLIENT_TIMEOUT=1s mcomp config show --json")]
     Show,
+}
+
+/// `mcomp member`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  mcomp member ls
+  mcomp member ls --json")]
+pub(crate) struct MemberArgs {
+    #[command(subcommand)]
+    pub(crate) command: MemberCommand,
+}
+
+/// What is asked about the members.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub(crate) enum MemberCommand {
+    /// List them: which life of its memory each one lives, and whether it is filled
+    #[command(after_help = "A server whose memory was lost comes back under a new incarnation, and is filled by the \
+others.\n\nExamples:\n  mcomp member ls")]
+    Ls,
 }
 
 /// `mcomp completion`.

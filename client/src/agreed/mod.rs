@@ -11,7 +11,7 @@ mod session;
 use std::time::{Duration, Instant};
 
 use mcomp_net::CallError;
-use mcomp_wire::meta::{ConsensusReport, Found, LockReport, Query, Region, SpaceReport};
+use mcomp_wire::meta::{ConsensusReport, Found, LockReport, MembersReport, Query, Region, SpaceReport};
 use mcomp_wire::{Kind, Status, control};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
@@ -105,6 +105,14 @@ impl Cluster {
             from = next;
         }
         Ok(all)
+    }
+
+    /// The servers that keep replicated blocks, and which life of its memory each one lives.
+    pub fn members(&self) -> Result<MembersReport, Error> {
+        match self.query(&Query::Members)? {
+            Found::Members(report) => Ok(report),
+            _ => Err(self.odd_answer()),
+        }
     }
 
     /// What one server knows of the agreement: who leads, and how far it is.

@@ -12,6 +12,7 @@ mod commands;
 mod demo;
 mod exit;
 mod flags;
+mod gateway;
 mod globals;
 mod hint;
 mod kept;
@@ -86,6 +87,7 @@ fn run(globals: &Globals, command: Command) -> anyhow::Result<Exit> {
         Command::Demo(args) => demo::run(globals, &args),
         Command::Server(args) => commands::server::run(globals, &args),
         Command::Snapshotter(args) => commands::snapshotter::run(globals, &args),
+        Command::Gateway(args) => commands::gateway::run(globals, &args),
         Command::Read(args) => commands::read::run(globals, &args),
         Command::Write(args) => commands::write::run(globals, args),
         Command::Fill(args) => commands::range::fill(globals, &args),

@@ -9,6 +9,7 @@ pub(crate) mod completion;
 pub(crate) mod config;
 pub(crate) mod doctor;
 mod exposed;
+pub(crate) mod gateway;
 mod interrupted;
 pub(crate) mod lease;
 pub(crate) mod lock;

@@ -10,6 +10,7 @@
 mod agreed;
 mod bench;
 mod data;
+mod gateway;
 mod process;
 mod secret;
 mod snapshot;
@@ -26,6 +27,7 @@ pub(crate) use bench::BenchArgs;
 pub(crate) use data::{
     AddArgs, CasArgs, CompareArgs, CopyArgs, FillArgs, Format, ReadArgs, Source, SourceFlags, SwapArgs, WriteArgs,
 };
+pub(crate) use gateway::GatewayArgs;
 pub(crate) use process::{DemoArgs, ParentFlag, ProcessArgs, ServerArgs, SnapshotterArgs, UpArgs};
 pub(crate) use secret::{SecretArgs, SecretCommand, SecretRole};
 pub(crate) use snapshot::{
@@ -109,6 +111,8 @@ pub(crate) enum Command {
     Server(ServerArgs),
     /// Run one snapshot process
     Snapshotter(SnapshotterArgs),
+    /// Answer HTTP for programs that speak nothing else
+    Gateway(GatewayArgs),
     /// Read bytes
     Read(ReadArgs),
     /// Write bytes

@@ -28,7 +28,7 @@ By their long names, with all their flags:
   config secret doctor completion purge          what is around it";
 
 /// The commands that are refused.
-const REFUSED: [&str; 6] = ["repl", "shell", "up", "server", "snapshotter", "demo"];
+const REFUSED: [&str; 7] = ["repl", "shell", "up", "server", "snapshotter", "gateway", "demo"];
 
 /// Whether a command of mcomp may be a line of the REPL.
 pub(super) fn is_for_lines(name: &str) -> bool {
@@ -48,6 +48,7 @@ pub(super) fn refused(command: &Command) -> Option<&'static str> {
         Command::Snapshotter(_) => {
             "`snapshotter` runs until it is stopped: start `mcomp snapshotter` in a terminal of its own"
         }
+        Command::Gateway(_) => "`gateway` runs until it is stopped: start `mcomp gateway` in a terminal of its own",
         Command::Demo(_) => "`demo` brings a cluster of its own: start `mcomp demo` from a shell",
         _ => return None,
     })

@@ -93,6 +93,9 @@ mod doctor;
 /// Monitors are told what is documented, and cannot hinder a server.
 mod metrics;
 
+/// The HTTP door: registers, bytes, and every way to get a request wrong.
+mod gateway;
+
 /// The bench counts what it says it counts, and touches only what was offered.
 mod bench;
 

@@ -45,26 +45,26 @@ fn matches(promised: &str, line: &str) -> bool {
     rest.is_empty() || last == Some("") || last.is_some_and(|part| line.ends_with(part))
 }
 
-/// `mcomp up`, stopped by Ctrl-C when the tour is over.
-struct Up(Child);
+/// `mcomp up` or `mcomp gateway`, stopped by Ctrl-C when the tour is over.
+struct Running(Child);
 
-impl Up {
-    fn start(folder: &Path) -> (Up, String) {
-        let mut command = mcomp(&["up"]);
-        let mut child = command.current_dir(folder).stdout(Stdio::piped()).spawn().expect("up starts");
+impl Running {
+    fn start(folder: &Path, args: &[&str]) -> (Running, String) {
+        let mut command = mcomp(args);
+        let mut child = command.current_dir(folder).stdout(Stdio::piped()).spawn().expect("mcomp starts");
         let mut ready = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut ready).expect("a ready line");
-        (Up(child), ready)
+        (Running(child), ready)
     }
 
     fn stop(mut self) {
         let pid = Pid::from_raw(self.0.id().cast_signed()).expect("a pid");
-        kill_process(pid, Signal::INT).expect("up runs");
-        assert!(self.0.wait().expect("up ends").success(), "up ends well on Ctrl-C");
+        kill_process(pid, Signal::INT).expect("it runs");
+        assert!(self.0.wait().expect("it ends").success(), "it ends well on Ctrl-C");
     }
 }
 
-impl Drop for Up {
+impl Drop for Running {
     fn drop(&mut self) {
         // Its children die with it. After `stop` this finds nothing to do.
         let _ = self.0.kill();
@@ -113,17 +113,25 @@ fn every_command_of_the_readme_does_what_it_says() {
     fs::write(cluster.config_path(), ours).expect("the sample is copied");
     let folder = cluster.dir.path();
 
-    let mut up = None;
-    for step in steps(&readme) {
-        if step.command == "mcomp up" {
-            let (started, ready) = Up::start(folder);
-            compare(&step, &ready);
-            up = Some(started);
-        } else {
-            run(&step, folder);
-        }
+    let has_curl = Command::new("curl").arg("--version").stdout(Stdio::null()).status().is_ok();
+    let listen = format!("{ip}:8080");
+    let mut running = Vec::new();
+    for step in steps(&readme.replace("127.0.0.1:8080", &listen)) {
+        let args: &[&str] = match step.command.as_str() {
+            "mcomp up" => &["up"],
+            "mcomp gateway" => &["gateway", "--listen", &listen],
+            command if command.starts_with("curl ") && !has_curl => continue,
+            _ => {
+                run(&step, folder);
+                continue;
+            }
+        };
+        let (started, ready) = Running::start(folder, args);
+        compare(&step, &ready);
+        running.push(started);
     }
-    up.expect("the tour starts a cluster").stop();
+    assert_eq!(running.len(), 2, "the tour starts a cluster and a gateway");
+    running.into_iter().rev().for_each(Running::stop);
     cluster.ok(&["purge"]);
 }
 

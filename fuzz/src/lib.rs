@@ -18,7 +18,7 @@
 //! Leaves out: sequences of requests to a running server, which the end-to-end tests spoil (`tests/garbage.rs`).
 
 // The tests of this package stand in tests/. With `--all-targets` this library would be built for tests too, and
-// with it those of the parser of the shell, which need the rest of the command.
+// with it those of the parsers of the command, which need the rest of the command.
 #![cfg(not(test))]
 
 pub mod agreed;
@@ -26,6 +26,7 @@ pub mod bodies;
 pub mod connection;
 pub mod control;
 pub mod frames;
+pub mod gateway;
 pub mod mutate;
 pub mod replicas;
 pub mod segment;
@@ -83,4 +84,7 @@ targets! {
     snapshots::snapshot_chain, snapshot_chain_seeds;
     segment::segment, segment_seeds;
     shell::shell_line, shell_line_seeds;
+    gateway::gateway_head, gateway_head_seeds;
+    gateway::gateway_range, gateway_range_seeds;
+    gateway::gateway_register, gateway_register_seeds;
 }

@@ -25,6 +25,7 @@ macro_rules! exercises {
 exercises! {
     header inbox request batch_answer atomic_answer chunk hello welcome message agreed_word fence replica_message peer_message
     agreed_entries agreed_image connection config quantity endpoint snapshot_name secret snapshot_file snapshot_chain segment shell_line
+    gateway_head gateway_range gateway_register
 }
 
 fn exercise(name: &str) {

@@ -3,13 +3,12 @@
 //! Each block of a request is its own atomic piece, as in memory that is not replicated. All pieces of a request that do
 //! not depend on each other go through the same rounds.
 
-use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use mcomp_quorum::OpId;
 use mcomp_wire::replica::{Name, PAGE};
-use mcomp_wire::{AtomicAnswer, BLOCK_SIZE, Batch, Cas16Answer, Request, Space, Status, emit_answer_item, limits};
+use mcomp_wire::{AtomicAnswer, BLOCK_SIZE, Cas16Answer, Request, Space, Status, limits};
 
 use super::call::Ended;
 use super::page::{Answer, Op, Page};
@@ -17,7 +16,7 @@ use super::{PATIENCE, Replicas, Want};
 use crate::memory::Refusal;
 
 /// Blocks that are worked on at a time: what a request of the longest payload has.
-const TOGETHER: usize = limits::MAX_PAYLOAD / PAGE + 1;
+pub(super) const TOGETHER: usize = limits::MAX_PAYLOAD / PAGE + 1;
 /// How often memory with a new owner is tried to be zeroed before it is looked whether the server stops.
 const ZERO_PATIENCE: Duration = Duration::from_millis(500);
 /// Whose operations those are that zero memory.
@@ -79,7 +78,7 @@ impl Replicas {
     }
 
     /// What a request wants of blocks, if none of it depends on another part of it.
-    fn simple(&self, request: &Request<'_>, name: Name) -> Result<Vec<(u64, Want)>, Refusal> {
+    pub(super) fn simple(&self, request: &Request<'_>, name: Name) -> Result<Vec<(u64, Want)>, Refusal> {
         let mut wants = Vec::new();
         match *request {
             Request::Read { addr, len } => {
@@ -193,57 +192,6 @@ impl Replicas {
         Ok(())
     }
 
-    /// Items are done in the order in which they stand; those that do not touch the same blocks, together.
-    fn batch(&self, batch: Batch<'_>, name: Name, out: &mut Vec<u8>) {
-        let mut sentence_bytes = 0;
-        let mut wave = Vec::new();
-        let mut wants = Vec::new();
-        // By block: whether an item of the wave writes it.
-        let mut touched: HashMap<u64, bool> = HashMap::new();
-        for (index, request) in batch.requests().enumerate() {
-            let name = nth(name, index);
-            let is_simple = !matches!(
-                request,
-                Request::Copy { .. } | Request::Compare { .. } | Request::Checksum { .. } | Request::ReadV(_)
-            );
-            let own = if is_simple { self.simple(&request, name) } else { Ok(Vec::new()) };
-            let conflicts = !is_simple
-                || wants.len() + own.as_ref().map_or(0, Vec::len) > TOGETHER
-                || own.iter().flatten().any(|(block, want)| {
-                    touched.get(block).is_some_and(|writes| *writes != matches!(want, Want::Write(..)))
-                });
-            if conflicts {
-                self.flush(&mut wave, &mut wants, &mut sentence_bytes, out);
-                touched.clear();
-            }
-            if is_simple {
-                let own = own.map(|own| {
-                    touched.extend(own.iter().map(|(block, want)| (*block, matches!(want, Want::Write(..)))));
-                    let range = wants.len()..wants.len() + own.len();
-                    wants.extend(own);
-                    range
-                });
-                wave.push((request, own));
-            } else {
-                emit(&request, &mut sentence_bytes, out, |out| self.execute(&request, name, out));
-            }
-        }
-        self.flush(&mut wave, &mut wants, &mut sentence_bytes, out);
-    }
-
-    fn flush(
-        &self,
-        wave: &mut Vec<(Request<'_>, Result<std::ops::Range<usize>, Refusal>)>,
-        wants: &mut Vec<(u64, Want)>,
-        sentence_bytes: &mut usize,
-        out: &mut Vec<u8>,
-    ) {
-        let ended = self.run(std::mem::take(wants), PATIENCE);
-        for (request, range) in wave.drain(..) {
-            emit(&request, sentence_bytes, out, |out| range.and_then(|range| answer(&request, &ended[range], out)));
-        }
-    }
-
     /// Zeroes memory that has a new owner since an entry of the metadata. It takes as long as it takes, unless the server
     /// stops.
     pub(crate) fn zero(&self, addr: u64, len: u64, generation: u64) {
@@ -307,7 +255,7 @@ impl Replicas {
 }
 
 /// The name of a part of a request.
-fn nth(name: Name, index: usize) -> Name {
+pub(super) fn nth(name: Name, index: usize) -> Name {
     Name { number: name.number.saturating_add(index as u64), ..name }
 }
 
@@ -319,7 +267,7 @@ fn aligned(addr: u64, size: u64) -> Result<(), Refusal> {
 }
 
 /// Appends the answer to a request whose parts have ended so.
-fn answer(request: &Request<'_>, ended: &[Ended], out: &mut Vec<u8>) -> Result<(), Refusal> {
+pub(super) fn answer(request: &Request<'_>, ended: &[Ended], out: &mut Vec<u8>) -> Result<(), Refusal> {
     match request {
         Request::Read { addr, len } => {
             let mut within = (addr % BLOCK_SIZE) as usize;
@@ -382,28 +330,4 @@ fn unavailable() -> Refusal {
 
 fn in_part(refusal: Refusal) -> Refusal {
     Refusal { status: Status::Unknown, message: format!("{}; another part of it was done", refusal.message), ..refusal }
-}
-
-/// Appends an item's answer, or why there is none.
-fn emit(
-    request: &Request<'_>,
-    sentence_bytes: &mut usize,
-    out: &mut Vec<u8>,
-    execute: impl FnOnce(&mut Vec<u8>) -> Result<(), Refusal>,
-) {
-    emit_answer_item(request.kind(), out, |out| {
-        let body = out.len();
-        match execute(out) {
-            Ok(()) => Status::Ok,
-            Err(refusal) => {
-                out.truncate(body);
-                // Many refusals must not make the answer larger than a frame may be.
-                if *sentence_bytes < limits::MAX_BATCH_SENTENCES {
-                    *sentence_bytes += refusal.message.len();
-                    refusal.emit(out);
-                }
-                refusal.status
-            }
-        }
-    });
 }

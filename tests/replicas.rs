@@ -3,12 +3,13 @@
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
 
-use mcomp_client::{Cluster as Client, Outcome};
+use mcomp_client::{Cluster as Client, Options, Outcome};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Cluster, Setup, length, seed};
+use crate::harness::{Cluster, PATIENCE, Setup, length, seed};
 
 /// What clients saw, and whether one register could have told them that.
 mod history;
@@ -117,6 +118,39 @@ fn every_answer_could_be_that_of_one_memory() {
     let books = history::record(&mut cluster, most, seed);
     for (block, book) in books.iter().enumerate() {
         book.check().unwrap_or_else(|wrong| panic!("block {block}, seed {seed}: {wrong}"));
+    }
+}
+
+/// A server that was frozen does not know yet that a lock has passed on, and finds a write of its former holder that it
+/// was sent before.
+#[test]
+fn a_late_write_under_a_lock_that_has_passed_on_changes_nothing() {
+    let cluster = setup().servers();
+    cluster.wait_until_whole();
+    let client = cluster.client();
+    // So little time that it asks nobody but the home.
+    let mut hasty = Options::from_config(&cluster.config());
+    hasty.timeout = Duration::from_millis(300);
+    let hasty = Client::with_options(hasty).expect("a client");
+    for home in 0..SERVERS {
+        let addr = u64::from(home) * (client.size() / 3);
+        let session = client.session().expect("most servers are there");
+        let lock = session.lock("late", PATIENCE).expect("it is free");
+        let late = hasty.fenced(lock.fence());
+        late.write_at(addr, b"first holder").expect("the lock is held");
+        cluster.freeze_server(home);
+        let error = late.write_at(addr, b"too late....").expect_err("its home does not answer");
+        assert_eq!(error.outcome(), Outcome::Unknown, "{error}");
+        lock.unlock().expect("two of three");
+        let next = client.session().expect("two of three");
+        let lock = next.lock("late", PATIENCE).expect("it is free again");
+        let holder = client.fenced(lock.fence());
+        holder.write_at(addr, b"next holder.").expect("two of three");
+        cluster.signal_server(home, Signal::CONT);
+        for _ in 0..100 {
+            assert_eq!(holder.read_vec(addr, 12).expect("three of three"), b"next holder.");
+        }
+        lock.unlock().expect("three of three");
     }
 }
 

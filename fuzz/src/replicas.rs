@@ -2,7 +2,7 @@
 //!
 //! Whatever is read is what its bytes say: written again it is the same.
 
-use mcomp_wire::replica::{Envelope, Item, Kept, Name, PAGE, Value, Word};
+use mcomp_wire::replica::{Envelope, Item, Kept, Name, PAGE, Shown, Value, Word};
 
 use crate::Seed;
 
@@ -24,10 +24,18 @@ pub fn replica_message(data: &[u8]) {
 
 /// The seeds of [`replica_message`]: one of each word.
 pub fn replica_message_seeds() -> Vec<Seed> {
-    let results = Kept { session: 1, number: 2, previous: 3, applied: true }.emit();
+    let results = Kept { session: 1, number: 2, previous: 3, applied: true, is_late: false }.emit();
     let page = [7; PAGE];
-    let value = Value { clock: 5, forgotten: 3, generation: 2, results: &results, page: Some(&page) };
-    let empty = Value { clock: 0, forgotten: 0, generation: 0, results: &[], page: None };
+    let value = Value {
+        clock: 5,
+        forgotten: 3,
+        generation: 2,
+        fences: [Shown { id: 4, number: 9 }; 2],
+        results: &results,
+        page: Some(&page),
+    };
+    let empty =
+        Value { clock: 0, forgotten: 0, generation: 0, fences: [Shown::default(); 2], results: &[], page: None };
     let words = [
         ("report", Word::Report),
         ("prepare", Word::Prepare(9)),

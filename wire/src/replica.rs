@@ -102,10 +102,24 @@ pub struct Value<'a> {
     pub forgotten: u64,
     /// The entry of the metadata for which it was zeroed last.
     pub generation: u64,
+    /// The last fences that were shown to it, the newest first.
+    pub fences: [Shown; MAX_FENCES],
     /// What came of the last operations, as [`Kept::emit`] wrote it: a whole number of them, at most [`MAX_RESULTS`].
     pub results: &'a [u8],
     /// The contents; none stands for nothing but zeros.
     pub page: Option<&'a [u8; PAGE]>,
+}
+
+/// Fences that are kept of one block.
+pub const MAX_FENCES: usize = 2;
+
+/// A fence as a block knows it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Shown {
+    /// Of which lease or lock: the last eight bytes of its id.
+    pub id: u64,
+    /// Its number; 0 for none.
+    pub number: u64,
 }
 
 /// What came of one operation.
@@ -119,6 +133,8 @@ pub struct Kept {
     pub previous: u128,
     /// Whether it changed anything.
     pub applied: bool,
+    /// Whether it was refused, because it showed a lower fence than one before it.
+    pub is_late: bool,
 }
 
 impl Kept {
@@ -131,7 +147,7 @@ impl Kept {
         bytes[..8].copy_from_slice(&self.session.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.number.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.previous.to_le_bytes());
-        bytes[32] = self.applied.into();
+        bytes[32] = u8::from(self.applied) | u8::from(self.is_late) << 1;
         bytes
     }
 
@@ -139,7 +155,7 @@ impl Kept {
     pub fn parse(bytes: &[u8; Self::LEN]) -> Kept {
         let word = |at: usize| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));
         let previous = u128::from_le_bytes(std::array::from_fn(|i| bytes[16 + i]));
-        Kept { session: word(0), number: word(8), previous, applied: bytes[32] != 0 }
+        Kept { session: word(0), number: word(8), previous, applied: bytes[32] & 1 != 0, is_late: bytes[32] & 2 != 0 }
     }
 }
 
@@ -157,7 +173,7 @@ const DIGESTED: u8 = 11;
 
 impl Item<'_> {
     /// Bytes that an item takes at most.
-    pub const MOST: usize = 8 * 8 + MAX_RESULTS * Kept::LEN + PAGE;
+    pub const MOST: usize = 12 * 8 + MAX_RESULTS * Kept::LEN + PAGE;
 
     /// Appends its bytes.
     pub fn emit(&self, out: &mut Vec<u8>) {
@@ -184,6 +200,10 @@ impl Item<'_> {
             put(out, value.clock);
             put(out, value.forgotten);
             put(out, value.generation);
+            for Shown { id, number } in value.fences {
+                put(out, id);
+                put(out, number);
+            }
             out.extend_from_slice(value.results);
             out.extend_from_slice(value.page.map_or(&[], |page| page));
         }
@@ -241,13 +261,18 @@ impl<'a> Fields<'a> {
             return Err(Malformed::TooMany { count: results, max: MAX_RESULTS });
         }
         let value = |fields: &mut Fields<'a>| -> Result<Value<'a>, Malformed> {
-            let (clock, forgotten, generation) = (fields.u64()?, fields.u64()?, fields.u64()?);
+            let (clock, forgotten) = (fields.u64()?, fields.u64()?);
+            let generation = fields.u64()?;
+            let mut fences = [Shown::default(); MAX_FENCES];
+            for fence in &mut fences {
+                *fence = Shown { id: fields.u64()?, number: fields.u64()? };
+            }
             let results = fields.take(results * Kept::LEN)?;
             let page = match has_page {
                 1 => Some(fields.take(PAGE)?.try_into().expect("a page")),
                 _ => None,
             };
-            Ok(Value { clock, forgotten, generation, results, page })
+            Ok(Value { clock, forgotten, generation, fences, results, page })
         };
         let word = match code {
             REPORT => Word::Report,
@@ -306,8 +331,16 @@ mod tests {
 
     fn words(results: &[u8]) -> Vec<Word<'_>> {
         const PAGE_OF_SEVENS: &[u8; PAGE] = &[7; PAGE];
-        let value = Value { clock: 5, forgotten: 3, generation: 2, results, page: Some(PAGE_OF_SEVENS) };
-        let empty = Value { clock: 0, forgotten: 0, generation: 0, results: &[], page: None };
+        let value = Value {
+            clock: 5,
+            forgotten: 3,
+            generation: 2,
+            fences: [Shown { id: 4, number: 9 }; 2],
+            results,
+            page: Some(PAGE_OF_SEVENS),
+        };
+        let empty =
+            Value { clock: 0, forgotten: 0, generation: 0, fences: [Shown::default(); 2], results: &[], page: None };
         vec![
             Word::Report,
             Word::Prepare(9),
@@ -333,7 +366,7 @@ mod tests {
             [word(2 | 1 << 32), word(3), word(4), word(5), word(6), word(7), word(PREPARE.into()), word(0x0809)]
                 .concat();
         assert_eq!(body, expected);
-        let kept = Kept { session: 1, number: 2, previous: 3, applied: true };
+        let kept = Kept { session: 1, number: 2, previous: 3, applied: true, is_late: false };
         let expected = [&word(1)[..], &word(2), &3_u128.to_le_bytes(), &[1]].concat();
         assert_eq!((kept.emit().to_vec(), Kept::parse(&kept.emit())), (expected, kept));
         assert_eq!(Name { session: 1, number: 2 }.emit().to_vec(), [word(1), word(2)].concat());
@@ -341,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_is_said_is_heard() {
-        let kept = Kept { session: 1, number: 2, previous: 3, applied: true }.emit();
+        let kept = Kept { session: 1, number: 2, previous: 3, applied: true, is_late: false }.emit();
         let envelope = Envelope { from: 2, epoch: 3, config_epoch: 4, cut_epoch: 5, is_held: false };
         let said: Vec<Item<'_>> =
             words(&kept).into_iter().zip(10..).map(|(word, block)| Item { block, attempt: 1, word }).collect();

@@ -23,7 +23,7 @@ behind the ADDR of w and r is one: write ./64 for a file of that name. Quotes ke
 By their long names, with all their flags:
   read write fill copy compare cas add swap      bytes
   alloc free realloc ls stat gc lease lock       allocations, leases, locks
-  snapshot restore status bench                  the whole memory
+  snapshot restore status member bench           the whole memory
   kill freeze thaw revive                        processes
   config secret doctor completion purge          what is around it";
 

@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use mcomp_net::{Received, begin_frame};
 use mcomp_wire::meta::Fence;
-use mcomp_wire::replica::Name;
+use mcomp_wire::replica::{Name, Shown};
 use mcomp_wire::{HEADER_LEN, Header, Malformed, Request, Role, Status, flags, limits};
 
 use super::{Connection, End};
 use crate::connections::Place;
 use crate::counters::Counters;
 use crate::memory::{self, Refusal};
+use crate::replica::Asker;
 use crate::server::{Pass, Shared};
 use crate::session::Answer;
 
@@ -119,7 +120,12 @@ fn execute(
     let done = admitted.and_then(|()| {
         let executed = match &shared.replicas {
             None => shared.memory.execute(request, out),
-            Some(replicas) => replicas.execute(request, name.unwrap_or_else(|| replicas.fresh()), out),
+            Some(replicas) => {
+                let name = name.unwrap_or_else(|| replicas.fresh());
+                let shown = |fence: Fence| Shown { id: fence.id.as_u64_pair().1, number: fence.number };
+                let fence = if let Pass::Fence(Some(fence)) = pass { shown(fence) } else { Shown::default() };
+                replicas.execute(request, Asker { name, fence }, out)
+            }
         };
         executed.map_err(Refused::Done)
     });

@@ -2,28 +2,27 @@
 
 use std::collections::HashMap;
 
-use mcomp_wire::replica::Name;
 use mcomp_wire::{Batch, Request, Status, emit_answer_item, limits};
 
-use super::execute::{TOGETHER, answer, nth};
+use super::execute::{Asker, TOGETHER, answer};
 use super::{PATIENCE, Replicas, Want};
 use crate::memory::Refusal;
 
 impl Replicas {
     /// Items are done in the order in which they stand; those that do not touch the same blocks, together.
-    pub(super) fn batch(&self, batch: Batch<'_>, name: Name, out: &mut Vec<u8>) {
+    pub(super) fn batch(&self, batch: Batch<'_>, asker: Asker, out: &mut Vec<u8>) {
         let mut sentence_bytes = 0;
         let mut wave = Vec::new();
         let mut wants = Vec::new();
         // By block: whether an item of the wave writes it.
         let mut touched: HashMap<u64, bool> = HashMap::new();
         for (index, request) in batch.requests().enumerate() {
-            let name = nth(name, index);
+            let asker = asker.nth(index);
             let is_simple = !matches!(
                 request,
                 Request::Copy { .. } | Request::Compare { .. } | Request::Checksum { .. } | Request::ReadV(_)
             );
-            let own = if is_simple { self.simple(&request, name) } else { Ok(Vec::new()) };
+            let own = if is_simple { self.simple(&request, asker) } else { Ok(Vec::new()) };
             let conflicts = !is_simple
                 || wants.len() + own.as_ref().map_or(0, Vec::len) > TOGETHER
                 || own.iter().flatten().any(|(block, want)| {
@@ -42,7 +41,7 @@ impl Replicas {
                 });
                 wave.push((request, own));
             } else {
-                emit(&request, &mut sentence_bytes, out, |out| self.execute(&request, name, out));
+                emit(&request, &mut sentence_bytes, out, |out| self.execute(&request, asker, out));
             }
         }
         self.flush(&mut wave, &mut wants, &mut sentence_bytes, out);

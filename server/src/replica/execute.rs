@@ -7,11 +7,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use mcomp_quorum::OpId;
-use mcomp_wire::replica::{Name, PAGE};
+use mcomp_wire::replica::{Name, PAGE, Shown};
 use mcomp_wire::{AtomicAnswer, BLOCK_SIZE, Cas16Answer, Request, Space, Status, limits};
 
 use super::call::Ended;
-use super::page::{Answer, Op, Page};
+use super::page::{Answer, Change, Op, Page};
 use super::{PATIENCE, Replicas, Want};
 use crate::memory::Refusal;
 
@@ -21,6 +21,13 @@ pub(super) const TOGETHER: usize = limits::MAX_PAYLOAD / PAGE + 1;
 const ZERO_PATIENCE: Duration = Duration::from_millis(500);
 /// Whose operations those are that zero memory.
 const ZEROER: u64 = u64::from_le_bytes(*b"zeroes!!");
+
+/// Who asks for a request: under which name, and with which fence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Asker {
+    pub(crate) name: Name,
+    pub(crate) fence: Shown,
+}
 
 /// What of a range lies in one block.
 #[derive(Clone, Copy, Debug)]
@@ -34,13 +41,16 @@ struct Piece {
 
 impl Replicas {
     /// Does `request` under a name, and appends the body of its answer. After a refusal `out` may hold a part of one.
-    pub(crate) fn execute(&self, request: &Request<'_>, name: Name, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    pub(crate) fn execute(&self, request: &Request<'_>, asker: Asker, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        if asker.fence.number != 0 {
+            self.show(request, asker)?;
+        }
         match *request {
             Request::Batch(batch) => {
-                self.batch(batch, name, out);
+                self.batch(batch, asker, out);
                 Ok(())
             }
-            Request::Copy { from, to, len } => self.copy(from, to, len, name),
+            Request::Copy { from, to, len } => self.copy(from, to, len, asker),
             Request::Compare { addr, data } => self.compare(addr, data, out),
             Request::Checksum { addr, len } => {
                 let mut hasher = crc32fast::Hasher::new();
@@ -64,21 +74,55 @@ impl Replicas {
                 for some in pieces.chunks(TOGETHER) {
                     let mut wants = Vec::with_capacity(some.len());
                     for piece in some {
-                        self.wants(request, piece, name, &mut wants);
+                        self.wants(request, piece, asker, &mut wants);
                     }
                     done(&self.run(wants, PATIENCE))?;
                 }
                 Ok(())
             }
             Request::Write { .. } | Request::WriteV(..) | Request::Atomic { .. } | Request::Cas16 { .. } => {
-                let wants = self.simple(request, name)?;
+                let wants = self.simple(request, asker)?;
                 answer(request, &self.run(wants, PATIENCE), out)
             }
         }
     }
 
+    /// Shows the fence of a request to all blocks that it reads: a former holder whom a server that is behind still obeys
+    /// comes too late from then on. What is written has its fence with it.
+    fn show(&self, request: &Request<'_>, asker: Asker) -> Result<(), Refusal> {
+        let pieces = match *request {
+            Request::Read { addr, len } | Request::Checksum { addr, len } => self.pieces(addr, len)?,
+            Request::Copy { from, len, .. } => self.pieces(from, len)?,
+            Request::Compare { addr, data } => self.pieces(addr, data.len() as u64)?,
+            Request::ReadV(ranges) => {
+                let pieces: Result<Vec<_>, _> = ranges.iter().map(|(addr, len)| self.pieces(addr, len)).collect();
+                pieces?.concat()
+            }
+            Request::Batch(batch) => {
+                let mut requests = batch.requests();
+                return requests.try_for_each(|request| self.show(&request, asker));
+            }
+            Request::Write { .. }
+            | Request::WriteV(..)
+            | Request::Fill { .. }
+            | Request::Atomic { .. }
+            | Request::Cas16 { .. } => return Ok(()),
+        };
+        let mut blocks: Vec<u64> = pieces.iter().map(|piece| piece.block).collect();
+        blocks.dedup();
+        for some in blocks.chunks(TOGETHER) {
+            let Name { session, number } = self.fresh();
+            let touch = |block: &u64| {
+                let change = Change { op: Op::Touch, fence: asker.fence };
+                (*block, Want::Write(OpId { session, number }, change))
+            };
+            done(&self.run(some.iter().map(touch).collect(), PATIENCE))?;
+        }
+        Ok(())
+    }
+
     /// What a request wants of blocks, if none of it depends on another part of it.
-    pub(super) fn simple(&self, request: &Request<'_>, name: Name) -> Result<Vec<(u64, Want)>, Refusal> {
+    pub(super) fn simple(&self, request: &Request<'_>, asker: Asker) -> Result<Vec<(u64, Want)>, Refusal> {
         let mut wants = Vec::new();
         match *request {
             Request::Read { addr, len } => {
@@ -88,33 +132,33 @@ impl Replicas {
                 let mut rest = data;
                 for (index, (addr, len)) in ranges.iter().enumerate() {
                     let (head, tail) = rest.split_at(len as usize);
-                    let name = nth(name, index);
+                    let asker = asker.nth(index);
                     for piece in self.pieces(addr, len)? {
-                        self.wants(&Request::Write { addr, data: head }, &piece, name, &mut wants);
+                        self.wants(&Request::Write { addr, data: head }, &piece, asker, &mut wants);
                     }
                     rest = tail;
                 }
             }
             Request::Write { addr, data } => {
                 for piece in self.pieces(addr, data.len() as u64)? {
-                    self.wants(request, &piece, name, &mut wants);
+                    self.wants(request, &piece, asker, &mut wants);
                 }
             }
             Request::Fill { addr, len, .. } => {
                 for piece in self.pieces(addr, len)? {
-                    self.wants(request, &piece, name, &mut wants);
+                    self.wants(request, &piece, asker, &mut wants);
                 }
             }
             Request::Atomic { addr, .. } => {
                 aligned(addr, 8)?;
                 for piece in self.pieces(addr, 8)? {
-                    self.wants(request, &piece, name, &mut wants);
+                    self.wants(request, &piece, asker, &mut wants);
                 }
             }
             Request::Cas16 { addr, .. } => {
                 aligned(addr, 16)?;
                 for piece in self.pieces(addr, 16)? {
-                    self.wants(request, &piece, name, &mut wants);
+                    self.wants(request, &piece, asker, &mut wants);
                 }
             }
             _ => unreachable!("a request with parts that depend on each other"),
@@ -123,7 +167,7 @@ impl Replicas {
     }
 
     /// The change that a request makes to one of its blocks.
-    fn wants(&self, request: &Request<'_>, piece: &Piece, name: Name, wants: &mut Vec<(u64, Want)>) {
+    fn wants(&self, request: &Request<'_>, piece: &Piece, asker: Asker, wants: &mut Vec<(u64, Want)>) {
         let Piece { block, within, len, skip } = *piece;
         let op = match *request {
             Request::Write { data, .. } => Op::Patch { within, bytes: data[skip..skip + len].into() },
@@ -132,7 +176,7 @@ impl Replicas {
             Request::Cas16 { expected, new, .. } => Op::Cas16 { within, expected, new },
             _ => unreachable!("a request that changes nothing"),
         };
-        wants.push((block, Want::Write(OpId { session: name.session, number: name.number }, op)));
+        wants.push((block, Want::Write(asker.id(), Change { op, fence: asker.fence })));
     }
 
     /// Appends the bytes of pieces.
@@ -173,7 +217,7 @@ impl Replicas {
     }
 
     /// Copies a megabyte at a time; towards higher addresses from the end on, as `memmove` does.
-    fn copy(&self, from: u64, to: u64, len: u64, name: Name) -> Result<(), Refusal> {
+    fn copy(&self, from: u64, to: u64, len: u64, asker: Asker) -> Result<(), Refusal> {
         self.pieces(from, len)?;
         self.pieces(to, len)?;
         let step = (limits::MAX_PAYLOAD as u64).min(len.max(1));
@@ -185,7 +229,7 @@ impl Replicas {
             self.append(&self.pieces(from + at, part)?, &mut bytes)?;
             let write = Request::Write { addr: to + at, data: &bytes };
             // Two parts may meet in one block.
-            let wants = self.simple(&write, nth(name, count as usize))?;
+            let wants = self.simple(&write, asker.nth(count as usize))?;
             let written = done(&self.run(wants, PATIENCE));
             written.map_err(|refusal| if count > 0 { in_part(refusal) } else { refusal })?;
         }
@@ -212,7 +256,7 @@ impl Replicas {
                 let Name { number, .. } = self.fresh();
                 let want = |piece: &Piece| {
                     let op = Op::Zero { within: piece.within, len: piece.len, generation };
-                    (piece.block, Want::Write(OpId { session: ZEROER, number }, op))
+                    (piece.block, Want::Write(OpId { session: ZEROER, number }, Change { op, fence: Shown::default() }))
                 };
                 let ended = self.run(left.iter().map(want).collect(), ZERO_PATIENCE);
                 let is_open = |ended: &Ended| !matches!(ended, Ended::Wrote(_));
@@ -254,9 +298,16 @@ impl Replicas {
     }
 }
 
-/// The name of a part of a request.
-pub(super) fn nth(name: Name, index: usize) -> Name {
-    Name { number: name.number.saturating_add(index as u64), ..name }
+impl Asker {
+    /// Who asks for a part of a request.
+    pub(super) fn nth(self, index: usize) -> Asker {
+        let number = self.name.number.saturating_add(index as u64);
+        Asker { name: Name { number, ..self.name }, ..self }
+    }
+
+    fn id(self) -> OpId {
+        OpId { session: self.name.session, number: self.name.number }
+    }
 }
 
 fn aligned(addr: u64, size: u64) -> Result<(), Refusal> {
@@ -280,11 +331,11 @@ pub(super) fn answer(request: &Request<'_>, ended: &[Ended], out: &mut Vec<u8>) 
             }
         }
         Request::Atomic { .. } => {
-            let Answer { previous, applied } = done(ended)?.expect("an atomic has one block");
+            let Answer { previous, applied, .. } = done(ended)?.expect("an atomic has one block");
             out.extend_from_slice(&AtomicAnswer { previous: previous as u64, applied }.emit());
         }
         Request::Cas16 { .. } => {
-            let Answer { previous, applied } = done(ended)?.expect("an atomic has one block");
+            let Answer { previous, applied, .. } = done(ended)?.expect("an atomic has one block");
             out.extend_from_slice(&Cas16Answer { previous, applied }.emit());
         }
         _ => drop(done(ended)?),
@@ -302,15 +353,21 @@ fn page_of(ended: &Ended) -> Result<&Page, Refusal> {
 /// The last answer, if all parts were done.
 fn done(ended: &[Ended]) -> Result<Option<Answer>, Refusal> {
     let (mut last, mut wrote, mut unknown, mut not_done, mut clock) = (None, false, false, false, None);
+    let mut late = false;
     for ended in ended {
         match ended {
+            Ended::Wrote(Answer { is_late: true, .. }) => late = true,
             Ended::Wrote(answer) => (last, wrote) = (Some(*answer), true),
             Ended::Unknown => unknown = true,
             Ended::NotDone | Ended::Read(_) => not_done = true,
             Ended::Forgotten(at) => clock = clock.max(Some(*at)),
         }
     }
-    match (unknown || wrote && (not_done || clock.is_some()), not_done, clock) {
+    if late && !wrote && !unknown {
+        let message = "the fence holds no more: a later one was shown here";
+        return Err(Refusal::new(Status::Guarded, message));
+    }
+    match (unknown || wrote && (late || not_done || clock.is_some()), not_done, clock) {
         (true, ..) => {
             let message = "no majority of the replicas has answered in time: it may have been done, or may be yet";
             Err(Refusal { clock, ..Refusal::new(Status::Unknown, message) })

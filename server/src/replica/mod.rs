@@ -43,10 +43,12 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use crate::metadata::PeerTrust;
 use crate::server::{Spawn, StartError};
 
+pub(crate) use execute::Asker;
+
 use call::Ended;
 use held::Held;
 use links::Links;
-use page::{Op, Page};
+use page::{Change, Page};
 use timer::Timer;
 
 /// How long an operation may take here. After that its asker may try another replica.
@@ -130,7 +132,7 @@ struct Shard {
 #[derive(Debug)]
 enum Want {
     Read,
-    Write(OpId, Op),
+    Write(OpId, Change),
 }
 
 /// Messages that gather while blocks are worked on.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use mcomp_quorum::{Ballot, Object, OpId, Register};
 use mcomp_shm::REGISTER_BYTES;
 use mcomp_wire::AtomicOp;
-use mcomp_wire::replica::{Kept, MAX_RESULTS, PAGE, Value};
+use mcomp_wire::replica::{Kept, MAX_FENCES, MAX_RESULTS, PAGE, Shown, Value};
 
 /// The contents of a block.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -15,12 +15,22 @@ pub(super) struct Page {
     pub(super) bytes: Arc<[u8; PAGE]>,
     /// The entry of the metadata for which it was zeroed last.
     pub(super) generation: u64,
+    /// The last fences that were shown, the newest first. What shows a lower one of the same lock or lease comes too
+    /// late, whoever has let it in.
+    pub(super) fences: [Shown; MAX_FENCES],
 }
 
 impl std::fmt::Debug for Page {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Page").field("generation", &self.generation).finish_non_exhaustive()
     }
+}
+
+/// What is to be done to a block, under a fence if its number is not 0.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Change {
+    pub(super) op: Op,
+    pub(super) fence: Shown,
 }
 
 /// What can be done to a block. Each keeps inside it.
@@ -46,6 +56,8 @@ pub(super) enum Op {
         expected: u128,
         new: u128,
     },
+    /// Nothing: its fence is shown, so that no earlier holder writes any more.
+    Touch,
     /// Memory that has a new owner since the entry `generation`: it is zeroed for that once.
     Zero {
         within: usize,
@@ -59,20 +71,50 @@ pub(super) enum Op {
 pub(super) struct Answer {
     pub(super) previous: u128,
     pub(super) applied: bool,
+    /// Nothing was done: the fence is lower than one that was shown before.
+    pub(super) is_late: bool,
+}
+
+impl Answer {
+    fn of(previous: u128, applied: bool) -> Answer {
+        Answer { previous, applied, is_late: false }
+    }
+}
+
+impl Page {
+    /// Whether a fence is at least as new as those that were shown of its lock or lease; it is noted then.
+    fn admits(&mut self, shown: Shown) -> bool {
+        if shown.number == 0 {
+            return true;
+        }
+        match self.fences.iter_mut().find(|fence| fence.number != 0 && fence.id == shown.id) {
+            Some(fence) if shown.number < fence.number => return false,
+            Some(fence) => fence.number = shown.number,
+            None => {
+                self.fences.rotate_right(1);
+                self.fences[0] = shown;
+            }
+        }
+        true
+    }
 }
 
 impl Object for Page {
-    type Op = Op;
+    type Op = Change;
     type Answer = Answer;
 
-    fn apply(&mut self, op: &Op) -> Answer {
+    fn apply(&mut self, Change { op, fence }: &Change) -> Answer {
+        if !self.admits(*fence) {
+            return Answer { previous: 0, applied: false, is_late: true };
+        }
         let bytes = Arc::make_mut(&mut self.bytes);
         match op {
             Op::Patch { within, bytes: new } => bytes[*within..][..new.len()].copy_from_slice(new),
+            Op::Touch => {}
             Op::Fill { within, len, byte } => bytes[*within..][..*len].fill(*byte),
             Op::Zero { within, len, generation } => {
                 if self.generation >= *generation {
-                    return Answer { previous: 0, applied: false };
+                    return Answer::of(0, false);
                 }
                 self.generation = *generation;
                 bytes[*within..][..*len].fill(0);
@@ -82,7 +124,7 @@ impl Object for Page {
                 let previous = u64::from_le_bytes(*word);
                 let new = op.apply(previous, *operand, *expected);
                 *word = new.unwrap_or(previous).to_le_bytes();
-                return Answer { previous: previous.into(), applied: new.is_some() };
+                return Answer::of(previous.into(), new.is_some());
             }
             Op::Cas16 { within, expected, new } => {
                 let word: &mut [u8; 16] = (&mut bytes[*within..][..16]).try_into().expect("sixteen bytes");
@@ -91,10 +133,10 @@ impl Object for Page {
                 if applied {
                     *word = new.to_le_bytes();
                 }
-                return Answer { previous, applied };
+                return Answer::of(previous, applied);
             }
         }
-        Answer { previous: 0, applied: true }
+        Answer::of(0, true)
     }
 }
 
@@ -103,7 +145,8 @@ const CLOCK: usize = 16;
 const FORGOTTEN: usize = 24;
 const GENERATION: usize = 32;
 const COUNT: usize = 40;
-const RESULTS: usize = 48;
+const FENCES: usize = 48;
+const RESULTS: usize = FENCES + 16 * MAX_FENCES;
 const _: () = assert!(RESULTS + MAX_RESULTS * Kept::LEN <= REGISTER_BYTES);
 const _: () = assert!(MAX_RESULTS == mcomp_quorum::RESULTS);
 
@@ -116,6 +159,10 @@ pub(super) fn to_segment(promised: Ballot, accepted: Ballot, register: &Register
     put(CLOCK, register.clock());
     put(FORGOTTEN, register.forgotten());
     put(GENERATION, register.object().generation);
+    for (index, fence) in register.object().fences.iter().enumerate() {
+        put(FENCES + 16 * index, fence.id);
+        put(FENCES + 16 * index + 8, fence.number);
+    }
     put(COUNT, register.results().count() as u64);
     for (kept, place) in results(register).zip(bytes[RESULTS..].as_chunks_mut().0) {
         *place = kept;
@@ -127,7 +174,9 @@ pub(super) fn to_segment(promised: Ballot, accepted: Ballot, register: &Register
 pub(super) fn from_segment(page: [u8; PAGE], register: &[u8; REGISTER_BYTES]) -> Register<Page> {
     let number = |at: usize| u64::from_le_bytes(register[at..at + 8].try_into().expect("eight bytes"));
     let count = (number(COUNT) as usize).min(MAX_RESULTS);
-    let page = Page { bytes: Arc::new(page), generation: number(GENERATION) };
+    let fence = |index: usize| Shown { id: number(FENCES + 16 * index), number: number(FENCES + 16 * index + 8) };
+    let fences = std::array::from_fn(fence);
+    let page = Page { bytes: Arc::new(page), generation: number(GENERATION), fences };
     let results = &register[RESULTS..RESULTS + count * Kept::LEN];
     Register::kept(page, number(CLOCK), number(FORGOTTEN), parse_results(results))
 }
@@ -140,13 +189,14 @@ pub(super) fn with_value<T>(register: &Register<Page>, see: impl FnOnce(Value<'_
         bytes[len..len + Kept::LEN].copy_from_slice(&kept);
         len += Kept::LEN;
     }
-    let generation = register.object().generation;
+    let Page { generation, fences, .. } = *register.object();
     // Most of a new cluster is as it was made.
     let is_new = register.clock() == 0 && generation == 0;
     see(Value {
         clock: register.clock(),
         forgotten: register.forgotten(),
         generation,
+        fences,
         results: &bytes[..len],
         page: (!is_new).then_some(&register.object().bytes),
     })
@@ -155,21 +205,23 @@ pub(super) fn with_value<T>(register: &Register<Page>, see: impl FnOnce(Value<'_
 /// A register that came in a frame.
 pub(super) fn from_value(value: &Value<'_>) -> Register<Page> {
     let bytes = Arc::new(value.page.copied().unwrap_or([0; PAGE]));
-    let page = Page { bytes, generation: value.generation };
+    let page = Page { bytes, generation: value.generation, fences: value.fences };
     Register::kept(page, value.clock, value.forgotten, parse_results(value.results))
 }
 
 fn results(register: &Register<Page>) -> impl Iterator<Item = [u8; Kept::LEN]> {
     register.results().map(|(id, answer)| {
-        let Answer { previous, applied } = *answer;
-        Kept { session: id.session, number: id.number, previous, applied }.emit()
+        let Answer { previous, applied, is_late } = *answer;
+        Kept { session: id.session, number: id.number, previous, applied, is_late }.emit()
     })
 }
 
 fn parse_results(bytes: &[u8]) -> VecDeque<(OpId, Answer)> {
     let kept = bytes.as_chunks().0.iter().map(Kept::parse);
-    kept.map(|Kept { session, number, previous, applied }| (OpId { session, number }, Answer { previous, applied }))
-        .collect()
+    kept.map(|Kept { session, number, previous, applied, is_late }| {
+        (OpId { session, number }, Answer { previous, applied, is_late })
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -179,14 +231,34 @@ mod tests {
     use super::*;
 
     fn blank() -> Register<Page> {
-        Register::new(Page { bytes: Arc::new([0; PAGE]), generation: 0 })
+        Register::new(Page { bytes: Arc::new([0; PAGE]), generation: 0, fences: [Shown::default(); 2] })
+    }
+
+    fn of(op: Op, number: u64) -> Change {
+        Change { op, fence: Shown { id: number & 1, number } }
+    }
+
+    /// A server that does not know yet that a lock has passed on lets its former holder in.
+    #[test]
+    fn what_shows_a_lower_fence_than_before_is_not_done() {
+        let mut register = blank();
+        let id = |number| OpId { session: 1, number };
+        let write = |byte, fence| of(Op::Fill { within: 0, len: 1, byte }, fence);
+        let is_late = |told| matches!(told, Told::Done(Answer { is_late: true, applied: false, .. }));
+        assert!(!is_late(register.apply(id(1), &write(1, 5))));
+        assert!(!is_late(register.apply(id(2), &of(Op::Touch, 7))), "who reads under it shows it, too");
+        assert!(is_late(register.apply(id(3), &write(3, 3))));
+        assert!(!is_late(register.apply(id(4), &write(4, 0))), "it shows none");
+        assert!(is_late(register.apply(id(3), &write(3, 3))), "the same again hears the same");
+        assert!(!is_late(register.apply(id(5), &write(5, 2))), "of another lock");
+        assert_eq!((register.object().bytes[0], register.object().fences[1].number), (5, 7));
     }
 
     #[test]
     fn a_register_is_the_same_after_a_segment_and_after_a_frame() {
         let mut register = blank();
         for number in 1..=20 {
-            let op = Op::Atomic { within: 8, op: AtomicOp::Add, operand: number, expected: 0 };
+            let op = of(Op::Atomic { within: 8, op: AtomicOp::Add, operand: number, expected: 0 }, number);
             register.apply(OpId { session: 7, number }, &op);
             let ballot = Ballot::ZERO.next(Incarnation(3));
             let kept = to_segment(ballot.next(Incarnation(3)), ballot, &register);
@@ -200,8 +272,8 @@ mod tests {
     fn memory_is_zeroed_once_for_each_owner() {
         let mut register = blank();
         let id = |number| OpId { session: 1, number };
-        let write = Op::Patch { within: 0, bytes: vec![9; 10].into() };
-        let zero = |generation| Op::Zero { within: 0, len: 5, generation };
+        let write = of(Op::Patch { within: 0, bytes: vec![9; 10].into() }, 0);
+        let zero = |generation| of(Op::Zero { within: 0, len: 5, generation }, 0);
         let applied = |told| matches!(told, Told::Done(Answer { applied: true, .. }));
         assert!(applied(register.apply(id(1), &write)));
         assert!(applied(register.apply(id(2), &zero(3))));
@@ -216,12 +288,12 @@ mod tests {
     fn atomics_tell_what_was_there() {
         let mut register = blank();
         let id = |number| OpId { session: 1, number };
-        let cas = |expected, new| Op::Cas16 { within: 16, expected, new };
-        assert_eq!(register.apply(id(1), &cas(0, 5)), Told::Done(Answer { previous: 0, applied: true }));
-        assert_eq!(register.apply(id(2), &cas(4, 6)), Told::Done(Answer { previous: 5, applied: false }));
-        let add = Op::Atomic { within: 16, op: AtomicOp::Add, operand: 2, expected: 0 };
-        assert_eq!(register.apply(id(3), &add), Told::Done(Answer { previous: 5, applied: true }));
-        assert_eq!(register.apply(id(3), &add), Told::Done(Answer { previous: 5, applied: true }));
+        let cas = |expected, new| of(Op::Cas16 { within: 16, expected, new }, 0);
+        assert_eq!(register.apply(id(1), &cas(0, 5)), Told::Done(Answer::of(0, true)));
+        assert_eq!(register.apply(id(2), &cas(4, 6)), Told::Done(Answer::of(5, false)));
+        let add = of(Op::Atomic { within: 16, op: AtomicOp::Add, operand: 2, expected: 0 }, 0);
+        assert_eq!(register.apply(id(3), &add), Told::Done(Answer::of(5, true)));
+        assert_eq!(register.apply(id(3), &add), Told::Done(Answer::of(5, true)));
         assert_eq!(register.object().bytes[16], 7);
     }
 }

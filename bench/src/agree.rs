@@ -1,10 +1,7 @@
 //! What all servers have to agree on: allocations of a cluster of three servers, with their logs on the disk, beside the
 //! puts of an etcd of three nodes on the same disk; and how long nobody decides after the leader was killed.
 //!
-//! mcomp's clients are the library that programs use, one session for each thread. etcd is spoken to through its JSON
-//! gateway, one kept connection for each thread: that costs it more than gRPC would, above all with one client.
-
-mod etcd;
+//! mcomp's clients are the library that programs use, one session for each thread; etcd's are in [`crate::etcd`].
 
 use std::time::{Duration, Instant};
 
@@ -15,14 +12,14 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::bench::{Bench, System};
 use crate::case::Group;
+use crate::etcd::{self, Etcd};
 use crate::mcomp;
 use crate::measure::Sample;
-use crate::peer::Transport;
+use crate::peer::{Conn, Op, Transport};
 use crate::placement::Placement;
 use crate::result::{CaseResult, Row, Unit};
 use crate::scratch::Scratch;
 use crate::servers::Servers;
-use etcd::Etcd;
 
 const SERVERS: u32 = 3;
 /// Bytes of one server.
@@ -38,22 +35,13 @@ pub(crate) fn run(bench: &mut Bench) -> anyhow::Result<()> {
         let id = format!("agree/{clients}");
         if bench.wants(&id) {
             let measured = rates(bench, &id, clients);
-            note_failure(bench, &id, measured)?;
+            bench.note_failure(&id, measured)?;
         }
     }
     let id = "agree/failover";
     if bench.wants(id) && bench.wants_system(mcomp::NAME) {
         let measured = failover(bench, id);
-        note_failure(bench, id, measured)?;
-    }
-    Ok(())
-}
-
-/// What fails is reported, and does not take the rest of the run with it.
-fn note_failure(bench: &mut Bench, id: &str, measured: anyhow::Result<()>) -> anyhow::Result<()> {
-    bench.check_asked()?;
-    if let Err(error) = measured {
-        bench.failures.push(format!("{id}: {error:#}"));
+        bench.note_failure(id, measured)?;
     }
     Ok(())
 }
@@ -64,22 +52,24 @@ fn rates(bench: &mut Bench, id: &str, clients: usize) -> anyhow::Result<()> {
     let servers = Servers::start_in(&bench.scratch, SERVERS, K_BYTES, folder.path())?;
     let cluster = servers.client(Transport::Tcp, clients)?;
     let sessions = sessions(&cluster, clients)?;
-    let etcd = match Etcd::start(&bench.scratch, folder.path(), SERVERS, clients)? {
-        Some(etcd) if bench.wants_system("etcd") => Some(etcd),
-        _ => None,
+    let etcd = match bench.wants_system(etcd::NAME) {
+        true => Etcd::start(&bench.scratch, folder.path(), SERVERS)?,
+        false => None,
     };
     let mut systems: Vec<System<'_>> = Vec::new();
     if bench.wants_system(mcomp::NAME) {
         systems.push((mcomp::NAME.to_owned(), Box::new(|window| allocations(&sessions, window))));
     }
     if let Some(etcd) = &etcd {
-        systems.push(("etcd".to_owned(), Box::new(|window| etcd.puts(window))));
+        let connect = |number| etcd.connect(Op::Set, SIZE_BYTES as usize, number);
+        let mut conns = (0..clients).map(connect).collect::<anyhow::Result<Vec<_>>>()?;
+        systems.push((etcd::NAME.to_owned(), Box::new(move |window| puts(&mut conns, window))));
     }
     let rows = bench.interleave(id, systems)?;
     let title = format!("{clients} client{}, {SIZE_BYTES} bytes each", if clients == 1 { "" } else { "s" });
     let (group, placement, unit) = (Group::Agree, Placement::Free, Unit::KiloOperations);
     let mut result = CaseResult { group, id: id.to_owned(), title, placement, unit, rows };
-    result.compare(|_| Some("etcd".to_owned()));
+    result.compare(|_| Some(etcd::NAME.to_owned()));
     bench.keep(result);
     Ok(())
 }
@@ -121,6 +111,25 @@ fn allocations(sessions: &[Session], window: Duration) -> anyhow::Result<Sample>
         }
     });
     Ok(Sample { value: count as f64 / elapsed.as_secs_f64() / 1e3, ..Sample::default() })
+}
+
+/// Puts a second of all clients together.
+fn puts(conns: &mut [etcd::Client], window: Duration) -> anyhow::Result<Sample> {
+    let start = Instant::now();
+    let one = |conn: &mut etcd::Client| -> anyhow::Result<u64> {
+        let mut count = 0;
+        while start.elapsed() < window {
+            conn.run()?;
+            count += 1;
+        }
+        Ok(count)
+    };
+    let counts: anyhow::Result<Vec<u64>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = conns.iter_mut().map(|conn| scope.spawn(move || one(conn))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a client does not panic")).collect()
+    });
+    let count: u64 = counts?.iter().sum();
+    Ok(Sample { value: count as f64 / start.elapsed().as_secs_f64() / 1e3, ..Sample::default() })
 }
 
 /// Kills the leader, and asks until another one has decided. The killed server comes back for the next round.

@@ -78,6 +78,16 @@ impl Bench {
         Ok(())
     }
 
+    /// What fails is reported, and does not take the rest of the run with it. An error only when the run was asked to
+    /// stop.
+    pub(crate) fn note_failure(&mut self, what: &str, measured: anyhow::Result<()>) -> anyhow::Result<()> {
+        self.check_asked()?;
+        if let Err(error) = measured {
+            self.failures.push(format!("{what}: {error:#}"));
+        }
+        Ok(())
+    }
+
     /// Whether a case is wanted.
     pub(crate) fn wants(&self, id: &str) -> bool {
         self.settings.only.as_ref().is_none_or(|only| id.contains(only.as_str()))

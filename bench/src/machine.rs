@@ -53,7 +53,7 @@ fn load() -> Option<String> {
 
 fn versions() -> Vec<String> {
     let own = format!("mcomp {}", env!("CARGO_PKG_VERSION"));
-    let peers = ["redis-server", "valkey-server", "memcached"].into_iter().map(|program| {
+    let peers = ["redis-server", "valkey-server", "memcached", "etcd"].into_iter().map(|program| {
         let said = on_path(program).and_then(|program| Command::new(program).arg("--version").output().ok());
         let first = said.and_then(|said| Some(String::from_utf8_lossy(&said.stdout).lines().next()?.to_owned()));
         match first {

@@ -11,6 +11,7 @@
 mod agree;
 mod bench;
 mod case;
+mod etcd;
 mod idle;
 mod judge;
 mod limits;

@@ -77,21 +77,12 @@ pub(crate) fn run(bench: &mut Bench) -> anyhow::Result<()> {
         Ok(stage) => {
             for (ids, measure) in parts {
                 let measured = measure(bench, &stage);
-                note_failure(bench, ids[0], measured)?;
+                bench.note_failure(ids[0], measured)?;
             }
             Ok(())
         }
-        Err(error) => note_failure(bench, "snapshots", Err(error)),
+        Err(error) => bench.note_failure("snapshots", Err(error)),
     }
-}
-
-/// An error only when the run was asked to stop.
-fn note_failure(bench: &mut Bench, what: &str, measured: anyhow::Result<()>) -> anyhow::Result<()> {
-    bench.check_asked()?;
-    if let Err(error) = measured {
-        bench.failures.push(format!("{what}: {error:#}"));
-    }
-    Ok(())
 }
 
 impl Stage {

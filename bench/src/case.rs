@@ -40,11 +40,13 @@ pub(crate) enum Group {
     Writers,
     /// What all servers have to agree on.
     Agree,
+    /// Blocks that three servers keep.
+    Replicas,
 }
 
 impl Group {
     /// In the order of the tables.
-    pub(crate) const ALL: [Group; 15] = [
+    pub(crate) const ALL: [Group; 16] = [
         Group::Trip,
         Group::Placed,
         Group::Atomic,
@@ -60,6 +62,7 @@ impl Group {
         Group::Incremental,
         Group::Writers,
         Group::Agree,
+        Group::Replicas,
     ];
 
     /// The first part of the names of its cases.
@@ -80,6 +83,7 @@ impl Group {
             Group::Incremental => "incremental",
             Group::Writers => "writers",
             Group::Agree => "agree",
+            Group::Replicas => "replicas",
         }
     }
 
@@ -105,6 +109,7 @@ impl Group {
             Group::Agree => {
                 "Allocations that three servers agree on, and puts of three nodes of etcd, logs on one disk"
             }
+            Group::Replicas => "Memory that three servers keep three times, over TCP, free",
         }
     }
 }

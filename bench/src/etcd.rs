@@ -25,7 +25,7 @@ const MOST_BYTES: u64 = 1 << 20;
 /// The nodes. Dropping it ends them; what they have stored stays in their folder.
 pub(crate) struct Etcd {
     addresses: Vec<SocketAddr>,
-    _nodes: Vec<Process>,
+    nodes: Vec<Process>,
 }
 
 impl Etcd {
@@ -54,7 +54,7 @@ impl Etcd {
             let args: Vec<String> = args.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
             processes.push(Process::start(scratch, "etcd", &program, &args)?);
         }
-        Ok(Some(Etcd { addresses: addresses.into_iter().map(|(_, client)| client).collect(), _nodes: processes }))
+        Ok(Some(Etcd { addresses: addresses.into_iter().map(|(_, client)| client).collect(), nodes: processes }))
     }
 
     /// Connects client `number` to a node of its own choice, and waits until a put goes through. Its gets are
@@ -82,6 +82,11 @@ impl Etcd {
             client.least_bytes = value.len();
         }
         Ok(client)
+    }
+
+    /// The processes of the nodes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.nodes.iter().map(Process::pid).collect()
     }
 }
 

@@ -1,5 +1,7 @@
 //! What mcomp is meant to reach. Targets are ratios inside one run.
 
+mod replicas;
+
 use crate::limits::MOST_CONNECTIONS;
 use crate::mcomp;
 use crate::result::{CaseResult, Row};
@@ -9,7 +11,7 @@ use crate::target::{Check, Limit, Target};
 /// All targets that this harness can judge.
 pub(crate) fn judge(results: &[CaseResult]) -> Vec<Target> {
     let found = Found { results };
-    vec![
+    let mut targets = vec![
         found.trips("TCP", 1.15, 1.20),
         found.trips("Unix", 1.20, 1.20),
         found.sealed(),
@@ -48,7 +50,9 @@ pub(crate) fn judge(results: &[CaseResult]) -> Vec<Target> {
         found.agreed_together(),
         found.over_etcd(),
         found.at_most("a new leader decides: within 2 s of the old one's death", "agree/failover", mcomp::NAME, 2000.0),
-    ]
+    ];
+    targets.extend(found.replicas());
+    targets
 }
 
 struct Found<'a> {

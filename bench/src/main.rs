@@ -26,6 +26,7 @@ mod process;
 mod raw;
 mod raw_server;
 mod redis;
+mod replicas;
 mod report;
 mod result;
 mod scratch;
@@ -164,6 +165,7 @@ fn peers(args: &PeersArgs) -> anyhow::Result<ExitCode> {
     start::run(&mut bench)?;
     snapshot::run(&mut bench)?;
     agree::run(&mut bench)?;
+    replicas::run(&mut bench)?;
     if bench.results.is_empty() && bench.failures.is_empty() {
         let groups = case::Group::ALL.map(case::Group::word).join("/, ");
         anyhow::bail!(

@@ -20,20 +20,25 @@ pub(crate) struct Sample {
     pub(crate) value: f64,
     /// The 99th percentile of round trips.
     pub(crate) p99_us: Option<f64>,
-    /// What one operation costs the server.
+    /// What one operation costs the servers.
     pub(crate) server_us: Option<f64>,
 }
 
 /// Round trips of one connection, one after the other: the median in microseconds.
-pub(crate) fn trips(conn: &mut dyn Conn, server: u32, window: Duration) -> anyhow::Result<Sample> {
-    let before_ns = usage::cpu_ns(server)?;
+pub(crate) fn trips(conn: &mut dyn Conn, servers: &[u32], window: Duration) -> anyhow::Result<Sample> {
+    let before_ns = used_ns(servers)?;
     let trips = Trips::run(conn, |elapsed| elapsed < window)?;
-    let used_ns = usage::cpu_ns(server)? - before_ns;
+    let used_ns = used_ns(servers)? - before_ns;
     Ok(Sample {
         value: trips.quantile_us(0.5),
         p99_us: Some(trips.quantile_us(0.99)),
-        server_us: Some(used_ns as f64 / 1e3 / trips.0.len() as f64),
+        server_us: (!servers.is_empty()).then(|| used_ns as f64 / 1e3 / trips.0.len() as f64),
     })
+}
+
+/// What these processes have used together.
+fn used_ns(servers: &[u32]) -> anyhow::Result<u64> {
+    servers.iter().map(|server| usage::cpu_ns(*server)).sum()
 }
 
 /// How long round trips took.
@@ -64,10 +69,15 @@ impl Trips {
 
 /// What connections do side by side, one thread each: thousand operations a second. A call of a
 /// connection is `depth` operations.
-pub(crate) fn rate(conns: &mut [Box<dyn Conn>], depth: usize, server: u32, window: Duration) -> anyhow::Result<Sample> {
+pub(crate) fn rate(
+    conns: &mut [Box<dyn Conn>],
+    depth: usize,
+    servers: &[u32],
+    window: Duration,
+) -> anyhow::Result<Sample> {
     let stop = AtomicBool::new(false);
     let start = Barrier::new(conns.len() + 1);
-    let before_ns = usage::cpu_ns(server)?;
+    let before_ns = used_ns(servers)?;
     let (calls, elapsed) = thread::scope(|scope| {
         let threads: Vec<_> = conns.iter_mut().map(|conn| scope.spawn(|| count(conn, &start, &stop))).collect();
         start.wait();
@@ -81,12 +91,12 @@ pub(crate) fn rate(conns: &mut [Box<dyn Conn>], depth: usize, server: u32, windo
         }
         anyhow::Ok((calls, elapsed))
     })?;
-    let used_ns = usage::cpu_ns(server)? - before_ns;
+    let used_ns = used_ns(servers)? - before_ns;
     let operations = (calls * depth as u64) as f64;
     Ok(Sample {
         value: operations / elapsed.as_secs_f64() / 1e3,
         p99_us: None,
-        server_us: Some(used_ns as f64 / 1e3 / operations),
+        server_us: (!servers.is_empty()).then(|| used_ns as f64 / 1e3 / operations),
     })
 }
 

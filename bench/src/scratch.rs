@@ -48,6 +48,12 @@ impl Scratch {
         made.with_context(|| format!("cannot make a folder in {}", parent.display()))
     }
 
+    /// A folder for files that belong into memory, which goes when it is dropped.
+    pub(crate) fn memory_folder() -> anyhow::Result<TempDir> {
+        let made = tempfile::Builder::new().prefix("mcomp-bench-").tempdir_in("/dev/shm");
+        made.context("cannot make a folder in /dev/shm")
+    }
+
     /// A name for a cluster, a socket or a log.
     pub(crate) fn unique(&self, what: &str) -> String {
         let number = self.next.replace(self.next.get() + 1);

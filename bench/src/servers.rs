@@ -17,6 +17,15 @@ use crate::peer::Transport;
 use crate::process::Process;
 use crate::scratch::Scratch;
 
+/// What servers are made for.
+#[derive(Clone, Copy, Debug)]
+struct Shape {
+    n: u32,
+    k_bytes: u64,
+    /// Copies of each block.
+    replicas: u32,
+}
+
 /// A cluster of processes. Dropping it ends them and removes their memory.
 #[derive(Debug)]
 pub(crate) struct Servers {
@@ -24,6 +33,7 @@ pub(crate) struct Servers {
     cluster: String,
     addresses: Vec<String>,
     space: Space,
+    replicas: u32,
     config: PathBuf,
     secret: Option<PathBuf>,
     program: PathBuf,
@@ -39,9 +49,18 @@ impl Servers {
         Ok(servers)
     }
 
+    /// Starts `n` servers that keep each block `replicas` times. They are not whole yet.
+    pub(crate) fn start_replicated(scratch: &Scratch, n: u32, k_bytes: u64, replicas: u32) -> anyhow::Result<Servers> {
+        let mut servers = Servers::configured(scratch, Shape { n, k_bytes, replicas }, scratch.folder(), false)?;
+        for id in 0..n {
+            servers.start_one(scratch, id)?;
+        }
+        Ok(servers)
+    }
+
     /// Starts `n` servers whose configuration, and so whose metadata, stands in `folder`.
     pub(crate) fn start_in(scratch: &Scratch, n: u32, k_bytes: u64, folder: &Path) -> anyhow::Result<Servers> {
-        let mut servers = Servers::configured(scratch, n, k_bytes, folder, false)?;
+        let mut servers = Servers::configured(scratch, Shape { n, k_bytes, replicas: 1 }, folder, false)?;
         for id in 0..n {
             servers.start_one(scratch, id)?;
         }
@@ -70,26 +89,21 @@ impl Servers {
 
     /// Writes the configuration and starts nothing.
     pub(crate) fn prepare(scratch: &Scratch, n: u32, k_bytes: u64) -> anyhow::Result<Servers> {
-        Servers::configured(scratch, n, k_bytes, scratch.folder(), false)
+        Servers::configured(scratch, Shape { n, k_bytes, replicas: 1 }, scratch.folder(), false)
     }
 
     /// Starts `n` servers and their snapshot processes with `mcomp up`. Snapshots go into `folder`.
     pub(crate) fn up(scratch: &Scratch, n: u32, k_bytes: u64, folder: &Path) -> anyhow::Result<Servers> {
-        let mut servers = Servers::configured(scratch, n, k_bytes, folder, true)?;
+        let mut servers = Servers::configured(scratch, Shape { n, k_bytes, replicas: 1 }, folder, true)?;
         servers.start_process(scratch, &["up"])?;
         Ok(servers)
     }
 
     /// The configuration stands in `folder`, because snapshots go beside it.
-    fn configured(
-        scratch: &Scratch,
-        n: u32,
-        k_bytes: u64,
-        folder: &Path,
-        has_snapshots: bool,
-    ) -> anyhow::Result<Servers> {
+    fn configured(scratch: &Scratch, shape: Shape, folder: &Path, has_snapshots: bool) -> anyhow::Result<Servers> {
+        let Shape { n, k_bytes, replicas } = shape;
         let cluster = scratch.unique("c");
-        let mut text = format!("[cluster]\nname = \"{cluster}\"\nk = {k_bytes}\nn = {n}\n");
+        let mut text = format!("[cluster]\nname = \"{cluster}\"\nk = {k_bytes}\nn = {n}\nreplicas = {replicas}\n");
         let mut addresses = Vec::new();
         for _ in 0..n {
             let address = scratch.free_address()?.to_string();
@@ -103,7 +117,16 @@ impl Servers {
         let config = folder.join(format!("{cluster}.cfg"));
         std::fs::write(&config, text).with_context(|| format!("cannot write {}", config.display()))?;
         let space = Space::new(k_bytes, n).context("the address space does not fit into 64 bits")?;
-        Ok(Servers { processes: Vec::new(), cluster, addresses, space, config, secret: None, program: program()? })
+        Ok(Servers {
+            processes: Vec::new(),
+            cluster,
+            addresses,
+            space,
+            replicas,
+            config,
+            secret: None,
+            program: program()?,
+        })
     }
 
     /// Starts server `id` and waits until it serves.
@@ -132,6 +155,7 @@ impl Servers {
     /// A client that reaches them so, with one connection to each server per thread.
     pub(crate) fn client(&self, transport: Transport, threads: usize) -> anyhow::Result<Cluster> {
         let mut options = Options::new(self.cluster.as_str(), self.space, self.addresses.iter().map(String::as_str));
+        options.replicas = self.replicas;
         options.max_connections = threads;
         options.unix = transport != Transport::Tcp;
         options.segment = transport == Transport::Segment;
@@ -142,6 +166,11 @@ impl Servers {
     /// The process of server `id`.
     pub(crate) fn pid(&self, id: usize) -> u32 {
         self.processes[id].pid()
+    }
+
+    /// The processes of all servers.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.processes.iter().map(Process::pid).collect()
     }
 }
 

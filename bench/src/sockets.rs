@@ -39,10 +39,10 @@ fn run_case(bench: &mut Bench, case: Case, peers: &[Box<dyn Peer>]) -> anyhow::R
         match connect(case, peer.as_ref()) {
             Err(error) => bench.failures.push(format!("{id}, {}: {error:#}", peer.label())),
             Ok(mut conns) => {
-                let (pid, depth) = (peer.pid(), case.work.depth);
+                let (pids, depth) = ([peer.pid()], case.work.depth);
                 let measure = move |window: Duration| match case.is_trip() {
-                    true => measure::trips(conns[0].as_mut(), pid, window),
-                    false => measure::rate(&mut conns, depth, pid, window),
+                    true => measure::trips(conns[0].as_mut(), &pids, window),
+                    false => measure::rate(&mut conns, depth, &pids, window),
                 };
                 systems.push((peer.label(), Box::new(measure)));
             }

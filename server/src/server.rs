@@ -370,7 +370,9 @@ impl Shared {
             1 => None,
             _ => Some(Replicas::start(config, id, Arc::clone(&segment), &trust, spawn)?),
         };
-        let metadata = Metadata::start(config, id, agreed, peers, replicas.clone(), trust, spawn)?;
+        let metadata = Metadata::start(config, id, agreed, peers, replicas.clone(), trust, spawn);
+        // Its threads would keep the segment.
+        let metadata = metadata.inspect_err(|_| replicas.iter().for_each(|replicas| replicas.stop()))?;
         Ok(Shared {
             id,
             metadata,

@@ -1,5 +1,7 @@
 //! This server's copy of one block, in its segment.
 
+use std::sync::Arc;
+
 use mcomp_quorum::{Ballot, Register, Replica};
 use mcomp_shm::{Life, REGISTER_BYTES, Segment};
 use mcomp_wire::replica::PAGE;
@@ -36,8 +38,8 @@ impl Replica for Held<'_> {
     }
 
     fn value(&self) -> Register<Page> {
-        let (mut contents, mut register) = ([0; PAGE], [0; REGISTER_BYTES]);
-        self.segment.register(self.block, &mut contents, &mut register);
+        let (mut contents, mut register) = (Arc::new([0; PAGE]), [0; REGISTER_BYTES]);
+        self.segment.register(self.block, Arc::make_mut(&mut contents), &mut register);
         page::from_segment(contents, &register)
     }
 

@@ -57,6 +57,9 @@ const PATIENCE: Duration = Duration::from_millis(1500);
 const SILENCE: Duration = Duration::from_millis(40);
 /// After a lost round, at most so long.
 const BACK_OFF_US: std::ops::Range<u64> = 300..4000;
+/// Bytes of one frame: so few that who hears it begins while the next one is made.
+const FRAME_BYTES: usize = 64 << 10;
+const _: () = assert!(FRAME_BYTES <= limits::MAX_PAYLOAD);
 /// Locks of blocks.
 const SHARDS: u64 = 64;
 /// Coordinators that a shard keeps when they have nothing to do: each holds a ballot, which saves a round.
@@ -299,7 +302,7 @@ impl Outgoing<'_> {
             self.bodies.resize_with(self.replicas.n as usize, Vec::new);
         }
         let body = &mut self.bodies[to as usize];
-        if body.len() + Item::MOST > limits::MAX_PAYLOAD {
+        if body.len() + Item::MOST > FRAME_BYTES {
             self.replicas.links.send(to, std::mem::take(body));
         }
         if body.is_empty() {

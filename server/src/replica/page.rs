@@ -171,12 +171,12 @@ pub(super) fn to_segment(promised: Ballot, accepted: Ballot, register: &Register
 }
 
 /// What [`to_segment`] has kept. Bytes that it cannot have written count for none.
-pub(super) fn from_segment(page: [u8; PAGE], register: &[u8; REGISTER_BYTES]) -> Register<Page> {
+pub(super) fn from_segment(bytes: Arc<[u8; PAGE]>, register: &[u8; REGISTER_BYTES]) -> Register<Page> {
     let number = |at: usize| u64::from_le_bytes(register[at..at + 8].try_into().expect("eight bytes"));
     let count = (number(COUNT) as usize).min(MAX_RESULTS);
     let fence = |index: usize| Shown { id: number(FENCES + 16 * index), number: number(FENCES + 16 * index + 8) };
     let fences = std::array::from_fn(fence);
-    let page = Page { bytes: Arc::new(page), generation: number(GENERATION), fences };
+    let page = Page { bytes, generation: number(GENERATION), fences };
     let results = &register[RESULTS..RESULTS + count * Kept::LEN];
     Register::kept(page, number(CLOCK), number(FORGOTTEN), parse_results(results))
 }
@@ -204,7 +204,9 @@ pub(super) fn with_value<T>(register: &Register<Page>, see: impl FnOnce(Value<'_
 
 /// A register that came in a frame.
 pub(super) fn from_value(value: &Value<'_>) -> Register<Page> {
-    let bytes = Arc::new(value.page.copied().unwrap_or([0; PAGE]));
+    let page: &[u8; PAGE] = value.page.unwrap_or(&[0; PAGE]);
+    // Copied once, to where it stays.
+    let bytes = Arc::<[u8]>::from(&page[..]).try_into().expect("a page");
     let page = Page { bytes, generation: value.generation, fences: value.fences };
     Register::kept(page, value.clock, value.forgotten, parse_results(value.results))
 }
@@ -262,7 +264,7 @@ mod tests {
             register.apply(OpId { session: 7, number }, &op);
             let ballot = Ballot::ZERO.next(Incarnation(3));
             let kept = to_segment(ballot.next(Incarnation(3)), ballot, &register);
-            assert_eq!(from_segment(*register.object().bytes, &kept), register);
+            assert_eq!(from_segment(Arc::clone(&register.object().bytes), &kept), register);
             assert_eq!(with_value(&register, |value| from_value(&value)), register);
         }
         assert_eq!(with_value(&blank(), |value| (value.page.is_none(), from_value(&value))), (true, blank()));

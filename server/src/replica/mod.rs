@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use mcomp_config::Config;
 use mcomp_quorum::{Coordinator, Fate, Incarnation, OpId, Refill, Register, Ticket};
-use mcomp_shm::Segment;
+use mcomp_shm::{Life, Segment};
 use mcomp_wire::meta::MembersReport;
 use mcomp_wire::replica::{Envelope, Item};
 use mcomp_wire::{BLOCK_SIZE, limits};
@@ -243,9 +243,9 @@ impl Replicas {
         }
     }
 
-    /// Whether this server takes part.
+    /// Whether this server takes part, and knows whether its memory is what was there before.
     pub(crate) fn is_member(&self) -> bool {
-        self.view.read().own.is_some()
+        self.segment.life() != Life::Unknown && self.view.read().own.is_some()
     }
 
     /// The servers that keep the blocks of `home`, from it on.

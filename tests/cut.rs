@@ -155,6 +155,21 @@ fn beside_writers<T>(cluster: &mut Cluster, body: impl FnOnce(&mut Cluster, &Cha
     })
 }
 
+/// Counts a snapshot that is exact, or was given up; fails of one that is wrong.
+fn judge(created: Result<SnapshotCreated, mcomp_snapshot::SnapshotError>, exact: &mut u64, failed: &mut u64) {
+    match created {
+        Ok(created) => {
+            let wrong = violation(&image(Path::new(&created.path)));
+            assert_eq!(wrong, None, "after {exact} exact cuts: {created:?}");
+            *exact += 1;
+        }
+        Err(error) => {
+            *failed += 1;
+            assert!(*failed <= 100 + *exact, "most snapshots fail, lastly: {error}");
+        }
+    }
+}
+
 fn setup() -> Setup {
     Setup::new(SERVERS as u32, "64KiB").with("[snapshot]\nkeep = 2\ntime_limit = \"10s\"")
 }
@@ -174,17 +189,7 @@ fn every_cut_is_exact_while_snapshot_processes_are_killed_and_frozen() {
                 1 => frozen_meanwhile(cluster, &config, &mut random, chain),
                 _ => create(&config, incremental),
             };
-            match created {
-                Ok(created) => {
-                    let wrong = violation(&image(Path::new(&created.path)));
-                    assert_eq!(wrong, None, "after {exact} exact cuts: {created:?}");
-                    exact += 1;
-                }
-                Err(error) => {
-                    failed += 1;
-                    assert!(failed <= 100 + exact, "most snapshots fail, lastly: {error}");
-                }
-            }
+            judge(created, &mut exact, &mut failed);
         }
         (exact, failed)
     });
@@ -220,17 +225,7 @@ fn every_cut_of_replicated_memory_is_exact_while_a_replica_is_down() {
                 0 => killed_meanwhile(cluster, &config, &mut random, incremental, chain),
                 _ => create(&config, incremental),
             };
-            match created {
-                Ok(created) => {
-                    let wrong = violation(&image(Path::new(&created.path)));
-                    assert_eq!(wrong, None, "after {exact} exact cuts: {created:?}");
-                    exact += 1;
-                }
-                Err(error) => {
-                    failed += 1;
-                    assert!(failed <= 100 + exact, "most snapshots fail, lastly: {error}");
-                }
-            }
+            judge(created, &mut exact, &mut failed);
         }
         (exact, failed)
     });

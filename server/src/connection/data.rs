@@ -11,7 +11,7 @@ use super::{Connection, End};
 use crate::connections::Place;
 use crate::counters::Counters;
 use crate::memory::{self, Refusal};
-use crate::replica::Asker;
+use crate::replica::{Asker, Replicas};
 use crate::server::{Pass, Shared};
 use crate::session::Answer;
 
@@ -121,6 +121,7 @@ fn execute(
         let executed = match &shared.replicas {
             None => shared.memory.execute(request, out),
             Some(replicas) => {
+                name.map_or(Ok(()), Replicas::check_name).map_err(Refused::Before)?;
                 let name = name.unwrap_or_else(|| replicas.fresh());
                 let shown = |fence: Fence| Shown { id: fence.id.as_u64_pair().1, number: fence.number };
                 let fence = if let Pass::Fence(Some(fence)) = pass { shown(fence) } else { Shown::default() };

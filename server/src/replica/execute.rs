@@ -268,14 +268,22 @@ impl Replicas {
 
     /// A name for an operation whose asker gives it none: if he sends it again it is another one.
     pub(crate) fn fresh(&self) -> Name {
-        // As many as a batch has items.
-        const STEP: u64 = limits::MAX_BATCH as u64;
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let now = (since.as_micros() as u64).saturating_mul(STEP);
+        let now = number_of_now(Duration::ZERO);
         let next = |last: u64| Some(last.saturating_add(STEP).max(now));
         // Relaxed: a number that grows.
         let last = self.clock.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
         Name { session: self.session, number: next(last).unwrap_or(last) }
+    }
+
+    /// Refuses a name from so far in the future that the clocks of blocks would leave everybody else behind: after the
+    /// greatest number of all nothing could be done to a block any more.
+    pub(crate) fn check_name(name: Name) -> Result<(), Refusal> {
+        if name.number <= number_of_now(AHEAD) {
+            return Ok(());
+        }
+        let message =
+            format!("the number {} of this operation is of a day that has not come: set the clock", name.number);
+        Err(Refusal::new(Status::Malformed, message))
     }
 
     /// The pieces of a range, if this server keeps all of its blocks.
@@ -296,6 +304,17 @@ impl Replicas {
         }
         Ok(pieces)
     }
+}
+
+/// Numbers of one microsecond: as many as a batch has items.
+const STEP: u64 = limits::MAX_BATCH as u64;
+/// How far clocks may be apart.
+const AHEAD: Duration = Duration::from_secs(86_400);
+
+/// The number with which names begin at this time of day, or so much later.
+fn number_of_now(later: Duration) -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    (since.saturating_add(later).as_micros() as u64).saturating_mul(STEP)
 }
 
 impl Asker {
@@ -387,4 +406,19 @@ fn unavailable() -> Refusal {
 
 fn in_part(refusal: Refusal) -> Refusal {
     Refusal { status: Status::Unknown, message: format!("{}; another part of it was done", refusal.message), ..refusal }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_uses_up_the_numbers_of_a_block() {
+        let named = |number| Replicas::check_name(Name { session: 1, number });
+        assert!(named(0).is_ok() && named(number_of_now(Duration::ZERO)).is_ok());
+        for number in [u64::MAX, number_of_now(2 * AHEAD)] {
+            let refused = named(number).unwrap_err();
+            assert!(refused.status == Status::Malformed && refused.message.contains("set the clock"), "{refused:?}");
+        }
+    }
 }

@@ -27,8 +27,8 @@ use crate::memory::Refusal;
 const DIGEST_PATIENCE: Duration = Duration::from_millis(15);
 /// How often it is looked whether all is quiet.
 const LOOK: Duration = Duration::from_micros(100);
-/// Messages that are put aside at most; those beyond are lost, and asked again.
-const ASIDE: usize = 4096;
+/// Bytes of messages that are put aside at most; those beyond are lost, and asked again.
+const ASIDE_BYTES: usize = 16 << 20;
 
 /// What waits for the end of a cut.
 #[derive(Debug, Default)]
@@ -127,7 +127,8 @@ impl Replicas {
             return false;
         }
         let mut aside = self.gate.aside.lock();
-        if aside.len() < ASIDE {
+        let bytes: usize = aside.iter().map(Vec::len).sum();
+        if bytes + body.len() <= ASIDE_BYTES {
             aside.push(body.to_vec());
         }
         true

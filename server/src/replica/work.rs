@@ -110,6 +110,10 @@ impl Replicas {
                     });
                 }
                 Effect::Done(ticket, outcome) => {
+                    if let Outcome::Forgotten { clock, .. } = outcome {
+                        // Relaxed: it grows. Names that this server gives count on from it.
+                        self.clock.fetch_max(clock, Ordering::Relaxed);
+                    }
                     if let Some(place) = shard.waiting.remove(&ticket) {
                         place.end(ended(outcome));
                     }

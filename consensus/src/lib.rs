@@ -8,16 +8,19 @@
 //! back saw every command that was answered before them; time goes on only while somebody leads, so no lease ends
 //! early because a leader died; a server that has lost its log does not vote until it has a log again ([`Node`]).
 //!
-//! What it leaves out: sockets, disks and threads (`server`), membership that changes, and what commands mean (`meta`).
+//! What it leaves out: sockets, disks and threads (`server`), and what commands mean (`meta`).
 
 mod clock;
 mod log;
 mod message;
 mod node;
 mod persist;
+mod seating;
 #[cfg(test)]
 mod tests;
+mod voters;
 
 pub use message::{Garbled, PeerMessage};
 pub use node::{Advanced, Compaction, Node, Random, Ready, Settings, TICK_MS};
 pub use persist::{HardState, Image, LogEntry, Persist, Recovered};
+pub use voters::{Peer, Turn, VoterChange, Voters};

@@ -2,16 +2,18 @@
 
 use std::collections::VecDeque;
 
-use raft::eraftpb::{ConfState, Entry, Snapshot};
+use raft::eraftpb::{Entry, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::message::{into_entry, into_snapshot};
 use crate::persist::{HardState, Image, Recovered};
+use crate::voters::Voters;
 
-/// Invariants: `entries` follow `forgotten` without a gap; `image` is not before `forgotten`.
-#[derive(Debug)]
+/// Invariants: `entries` follow `forgotten` without a gap; `image` is not before `forgotten`; `voters` are those as of the
+/// last entry that was applied.
+#[derive(Clone, Debug)]
 pub(crate) struct Log {
-    voters: Vec<u64>,
+    voters: Voters,
     hard_state: HardState,
     /// The last entry that is no longer there, and its term.
     forgotten: (u64, u64),
@@ -20,7 +22,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    pub(crate) fn new(recovered: Recovered, voters: Vec<u64>) -> Log {
+    pub(crate) fn new(recovered: Recovered, voters: Voters) -> Log {
         let Recovered { image, entries, hard_state, .. } = recovered;
         let at_image = image.as_ref().map_or((0, 0), |image| (image.index, image.term));
         let mut log = Log { voters, hard_state, forgotten: at_image, entries: VecDeque::new(), image };
@@ -49,6 +51,7 @@ impl Log {
         self.forgotten = (image.index, image.term);
         self.hard_state.commit = self.hard_state.commit.max(image.index);
         self.entries.clear();
+        self.voters = image.voters.clone();
         self.image = Some(image);
     }
 
@@ -68,8 +71,17 @@ impl Log {
         self.image.as_ref().map_or(0, |image| image.data.len())
     }
 
-    pub(crate) fn voters(&self) -> &[u64] {
+    /// Whether entries are gone, so that whoever has none is sent the image.
+    pub(crate) fn has_forgotten(&self) -> bool {
+        self.forgotten.0 > 0
+    }
+
+    pub(crate) fn voters(&self) -> &Voters {
         &self.voters
+    }
+
+    pub(crate) fn set_voters(&mut self, voters: Voters) {
+        self.voters = voters;
     }
 
     pub(crate) fn term_of(&self, index: u64) -> Option<u64> {
@@ -87,7 +99,7 @@ impl Log {
 
 impl Storage for Log {
     fn initial_state(&self) -> raft::Result<RaftState> {
-        let conf_state = ConfState { voters: self.voters.clone(), ..ConfState::default() };
+        let conf_state = self.voters.clone().into_conf();
         let mut hard_state = raft::eraftpb::HardState::default();
         (hard_state.term, hard_state.vote) = (self.hard_state.term, self.hard_state.vote);
         hard_state.commit = self.hard_state.commit.max(self.forgotten.0);

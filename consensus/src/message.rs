@@ -1,6 +1,6 @@
 //! What servers say to each other about the metadata, in a codec of our own.
 //!
-//! Raft's own codec never sees a byte from a socket. A message from a peer is believed as far as its shape and its
+//! Raft's own codec never sees a byte from a socket, nor one from disk. A message from a peer is believed as far as its shape and its
 //! sender go: nodes prove that they are nodes (`net`), and lying ones are outside of what mcomp tolerates.
 
 use mcomp_wire::control;
@@ -9,6 +9,7 @@ use raft::eraftpb;
 use serde::{Deserialize, Serialize};
 
 use crate::persist::{Image, LogEntry};
+use crate::voters::{Peer, VoterChange, Voters};
 
 /// One message from one server to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,13 +53,19 @@ impl PeerMessage {
         control::encode(self)
     }
 
-    /// Reads the bytes of [`PeerMessage::encode`], sent by server `from` to server `to`.
-    pub fn decode(bytes: &[u8], from: u32, to: u32) -> Result<PeerMessage, Garbled> {
+    /// Reads the bytes of [`PeerMessage::encode`], sent by `from` to server `to`, whatever its seat.
+    pub fn decode(bytes: &[u8], from: Peer, to: u32) -> Result<PeerMessage, Garbled> {
         let message: PeerMessage = control::decode(bytes).map_err(|error| Garbled(error.to_string()))?;
         match &message {
             PeerMessage::Raft(raft) => raft.check(from, to).map(|()| message),
             _ => Ok(message),
         }
+    }
+
+    /// Whether only who leads says so. It names the seat of the server that it is for; whatever else is said to a server is
+    /// for it in whatever seat.
+    pub fn is_of_leader(&self) -> bool {
+        matches!(self, PeerMessage::Raft(message) if message.is_of_leader())
     }
 
     /// Whether it carries the whole state, and may be large.
@@ -67,18 +74,21 @@ impl PeerMessage {
     }
 }
 
+const APPEND: u8 = 1;
+const IMAGE: u8 = 5;
+const HEARTBEAT: u8 = 6;
 /// Their entries are no entries of the log.
 const READ_INDEX: u8 = 8;
 const READ_INDEX_ANSWER: u8 = 9;
 
 /// The kinds that travel between servers, and their numbers on the wire.
 const KINDS: [(u8, eraftpb::MessageType); 12] = [
-    (1, eraftpb::MessageType::MsgAppend),
+    (APPEND, eraftpb::MessageType::MsgAppend),
     (2, eraftpb::MessageType::MsgAppendResponse),
     (3, eraftpb::MessageType::MsgRequestVote),
     (4, eraftpb::MessageType::MsgRequestVoteResponse),
-    (5, eraftpb::MessageType::MsgSnapshot),
-    (6, eraftpb::MessageType::MsgHeartbeat),
+    (IMAGE, eraftpb::MessageType::MsgSnapshot),
+    (HEARTBEAT, eraftpb::MessageType::MsgHeartbeat),
     (7, eraftpb::MessageType::MsgHeartbeatResponse),
     (READ_INDEX, eraftpb::MessageType::MsgReadIndex),
     (READ_INDEX_ANSWER, eraftpb::MessageType::MsgReadIndexResp),
@@ -90,6 +100,10 @@ const KINDS: [(u8, eraftpb::MessageType); 12] = [
 impl RaftMessage {
     pub(crate) fn to(&self) -> u64 {
         self.to
+    }
+
+    pub(crate) fn is_of_leader(&self) -> bool {
+        matches!(self.kind, APPEND | IMAGE | HEARTBEAT)
     }
 
     /// A message of the engine, unless it is one that never travels.
@@ -115,12 +129,16 @@ impl RaftMessage {
         })
     }
 
-    fn check(&self, from: u32, to: u32) -> Result<(), Garbled> {
+    fn check(&self, from: Peer, to: u32) -> Result<(), Garbled> {
         let garbled = |why: String| Err(Garbled(why));
         // A read that came to a server which leads no more is handed on in the name of who asked.
         let handed_on = self.kind == READ_INDEX && self.from != 0;
-        if self.to != raft_id(to) || !(handed_on || self.from == raft_id(from)) {
-            return garbled(format!("from {} to {} on the connection from {from} to {to}", self.from, self.to));
+        let is_for_us = Peer::of_raft_id(self.to).is_some_and(|peer| peer.server == to);
+        if !is_for_us || !(handed_on || self.from == from.raft_id()) {
+            return garbled(format!("from {} to {} on the connection from {from:?} to {to}", self.from, self.to));
+        }
+        if self.image.as_ref().is_some_and(|image| !image.voters.are_sound()) {
+            return garbled("an image with voters that cannot be".to_owned());
         }
         if KINDS.iter().all(|(kind, _)| *kind != self.kind) {
             return garbled(format!("there is no kind {}", self.kind));
@@ -162,28 +180,30 @@ impl RaftMessage {
     }
 }
 
-/// The engine counts servers from 1.
-pub(crate) fn raft_id(id: u32) -> u64 {
-    u64::from(id) + 1
-}
-
-pub(crate) fn server_id(raft_id: u64) -> Option<u32> {
-    raft_id.checked_sub(1).and_then(|id| u32::try_from(id).ok())
-}
-
 pub(crate) fn entry_of(entry: eraftpb::Entry) -> LogEntry {
-    LogEntry { index: entry.index, term: entry.term, data: entry.data.to_vec() }
+    let (index, term) = (entry.index, entry.term);
+    match entry.entry_type {
+        eraftpb::EntryType::EntryNormal => LogEntry { index, term, data: entry.data.to_vec(), change: None },
+        _ => LogEntry { index, term, data: Vec::new(), change: Some(VoterChange::of_raft_bytes(&entry.data)) },
+    }
 }
 
 pub(crate) fn into_entry(entry: LogEntry) -> eraftpb::Entry {
     let mut raft = eraftpb::Entry::default();
-    (raft.index, raft.term, raft.data) = (entry.index, entry.term, entry.data.into());
+    (raft.index, raft.term) = (entry.index, entry.term);
+    match entry.change {
+        None => raft.data = entry.data.into(),
+        Some(change) => {
+            raft.set_entry_type(eraftpb::EntryType::EntryConfChangeV2);
+            raft.data = change.to_raft_bytes().into();
+        }
+    }
     raft
 }
 
 pub(crate) fn image_of(snapshot: eraftpb::Snapshot) -> Image {
     let metadata = snapshot.get_metadata();
-    let voters = metadata.get_conf_state().voters.clone();
+    let voters = Voters::of(metadata.get_conf_state());
     Image { index: metadata.index, term: metadata.term, voters, data: snapshot.data.to_vec() }
 }
 
@@ -191,7 +211,7 @@ pub(crate) fn into_snapshot(image: Image) -> eraftpb::Snapshot {
     let mut snapshot = eraftpb::Snapshot::default();
     let metadata = snapshot.mut_metadata();
     (metadata.index, metadata.term) = (image.index, image.term);
-    metadata.mut_conf_state().voters = image.voters;
+    *metadata.mut_conf_state() = image.voters.into_conf();
     snapshot.data = image.data.into();
     snapshot
 }

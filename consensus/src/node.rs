@@ -8,16 +8,17 @@ use std::collections::{BTreeMap, VecDeque};
 
 use mcomp_meta::mutant::{self, Mutant};
 use mcomp_meta::{Corrupt, Effect, Entry, Refusal, Stamp, State, Ticket};
-use mcomp_wire::meta::{Ask, ConsensusReport, Found, Query, Told};
+use mcomp_wire::meta::{Ask, Command, ConsensusReport, Found, Query, Told};
 use mcomp_wire::{Space, control};
-use raft::eraftpb::{self, MessageType};
+use raft::eraftpb::{self, EntryType, MessageType};
 use raft::{ProgressState, RawNode, StateRole};
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::log::Log;
-use crate::message::{PeerMessage, RaftMessage, entry_of, image_of, raft_id, server_id};
+use crate::message::{PeerMessage, RaftMessage, entry_of, image_of};
 use crate::persist::{HardState, Image, Persist, Recovered};
+use crate::voters::{Peer, VoterChange, Voters};
 
 /// How often [`Node::tick`] is to be called, in milliseconds.
 pub const TICK_MS: u64 = 100;
@@ -38,7 +39,7 @@ pub type Random = Box<dyn FnMut() -> u128 + Send>;
 pub struct Settings {
     /// Which server it is.
     pub id: u32,
-    /// The address space; all of its servers vote.
+    /// The address space; all of its servers vote, from the seats that the log says.
     pub space: Space,
     /// How long memory whose lease has run out stays unused, in milliseconds.
     pub quarantine_ms: u64,
@@ -67,7 +68,7 @@ impl Default for Compaction {
 #[derive(Debug, Default)]
 pub struct Ready {
     /// May leave before the disk is asked.
-    pub send: Vec<(u32, PeerMessage)>,
+    pub send: Vec<(Peer, PeerMessage)>,
     /// Must be durable before [`Node::advance`].
     pub persist: Persist,
 }
@@ -76,7 +77,7 @@ pub struct Ready {
 #[derive(Debug, Default)]
 pub struct Advanced {
     /// To be sent.
-    pub send: Vec<(u32, PeerMessage)>,
+    pub send: Vec<(Peer, PeerMessage)>,
     /// Answers to commands.
     pub told: Vec<(Ticket, Result<Told, Refusal>)>,
     /// What the server has to do on its memory, in order, with the entry that says so.
@@ -90,13 +91,15 @@ pub struct Advanced {
 /// One server's part in the consensus.
 pub struct Node {
     settings: Settings,
-    raw: RawNode<Log>,
+    /// Which of the server's seats it has.
+    seat: u16,
+    pub(crate) raw: RawNode<Log>,
     state: State,
     clock: Clock,
     random: Random,
     /// The engine's batch between [`Node::ready`] and [`Node::advance`].
     current: Option<raft::Ready>,
-    outbox: Vec<(u32, PeerMessage)>,
+    outbox: Vec<(Peer, PeerMessage)>,
     /// Waits for the next batch: an image of our own, and that this server votes.
     to_persist: Persist,
     /// Whether this server may vote.
@@ -113,6 +116,8 @@ pub struct Node {
     proposed_due: Option<(u64, u64)>,
     /// Bytes of the entries that were applied since the last image.
     applied_bytes: usize,
+    /// Who votes has changed since the last image.
+    is_image_due: bool,
 }
 
 impl std::fmt::Debug for Node {
@@ -124,28 +129,15 @@ impl std::fmt::Debug for Node {
 impl Node {
     /// A node with what was found on disk.
     pub fn new(settings: Settings, recovered: Recovered, random: Random) -> Result<Node, Corrupt> {
-        let voters: Vec<u64> = (0..settings.space.n()).map(raft_id).collect();
-        let state = recovered_state(&recovered, &voters, settings.space)?;
-        let config = raft::Config {
-            id: raft_id(settings.id),
-            election_tick: ELECTION_TICKS,
-            heartbeat_tick: HEARTBEAT_TICKS,
-            applied: state.index(),
-            max_size_per_msg: 512 << 10,
-            max_inflight_msgs: 256,
-            check_quorum: true,
-            pre_vote: true,
-            max_uncommitted_size: 64 << 20,
-            max_committed_size_per_ready: 8 << 20,
-            ..raft::Config::default()
-        };
+        let state = recovered_state(&recovered, settings.space)?;
         let joined = recovered.joined || settings.space.n() == 1 || mutant::active() == Mutant::AmnesiacVoter;
         let to_persist = Persist { joined: joined && !recovered.joined, ..Persist::default() };
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let raw = RawNode::new(&config, Log::new(recovered, voters), &logger)
-            .map_err(|error| Corrupt::Contradiction(error.to_string()))?;
+        let voters = recovered.image.as_ref().map_or(Voters::first(settings.space.n()), |image| image.voters.clone());
+        let seat = recovered.seat;
+        let raw = engine(Peer { server: settings.id, seat }, Log::new(recovered, voters), state.index())?;
         let mut node = Node {
             settings,
+            seat,
             raw,
             state,
             clock: Clock::default(),
@@ -160,6 +152,7 @@ impl Node {
             image_ticks: BTreeMap::new(),
             proposed_due: None,
             applied_bytes: 0,
+            is_image_due: false,
         };
         if settings.space.n() == 1 {
             // Nobody is waited for.
@@ -167,6 +160,16 @@ impl Node {
         }
         node.draw_election_timeout();
         Ok(node)
+    }
+
+    /// This server, in its seat.
+    pub fn peer(&self) -> Peer {
+        Peer { server: self.settings.id, seat: self.seat }
+    }
+
+    /// Who votes, as far as this server has come.
+    pub fn voters(&self) -> &Voters {
+        self.raw.store().voters()
     }
 
     /// The agreed state, as far as this server has come.
@@ -193,6 +196,7 @@ impl Node {
         }
         self.send_images_again();
         self.propose_due();
+        self.seat_voters();
     }
 
     /// The engine waits for ever for a server that was sent the whole state. One that does not answer gets it again.
@@ -234,11 +238,14 @@ impl Node {
     }
 
     /// Takes a command: proposes it, or hands it to who leads, or forgets it when nobody is known to. Who asks asks
-    /// again until there is an answer; it is done once.
-    pub fn submit(&mut self, ask: Ask) {
+    /// again until there is an answer; it is done once. A server joins in the seat that it has by now.
+    pub fn submit(&mut self, mut ask: Ask) {
+        if let Command::Join { seat, .. } = &mut ask.command {
+            *seat = self.seat;
+        }
         match self.leader() {
-            Some(id) if id == self.settings.id => self.propose(Some(ask)),
-            Some(id) => self.outbox.push((id, PeerMessage::Forward(ask))),
+            Some(peer) if peer == self.peer() => self.propose(Some(ask)),
+            Some(peer) => self.outbox.push((peer, PeerMessage::Forward(ask))),
             None => {}
         }
     }
@@ -268,21 +275,28 @@ impl Node {
     }
 
     /// A connection to another server has begun: it hears how things are here.
-    pub fn connected(&mut self, peer: u32) {
+    pub fn connected(&mut self, peer: Peer) {
         self.outbox.push((peer, PeerMessage::HasLog(self.has_log())));
         self.unreachable(peer);
     }
 
     /// What was sent to another server may have got lost, the whole state among it.
-    pub fn unreachable(&mut self, peer: u32) {
-        self.raw.report_unreachable(raft_id(peer));
-        self.raw.report_snapshot(raft_id(peer), raft::SnapshotStatus::Failure);
+    pub fn unreachable(&mut self, peer: Peer) {
+        self.raw.report_unreachable(peer.raft_id());
+        self.raw.report_snapshot(peer.raft_id(), raft::SnapshotStatus::Failure);
     }
 
-    /// Takes a message of another server.
-    pub fn receive(&mut self, from: u32, message: PeerMessage) {
+    /// Takes a message of another server. An error says that what is here does not hold together.
+    pub fn receive(&mut self, from: Peer, message: PeerMessage) -> Result<(), Corrupt> {
         match message {
-            PeerMessage::Raft(message) => self.step(from, message.into_raft()),
+            PeerMessage::Raft(message) => {
+                match Peer::of_raft_id(message.to()) {
+                    Some(to) if to.seat > self.seat && message.is_of_leader() => self.take_seat(to.seat)?,
+                    Some(to) if to.seat == self.seat => {}
+                    _ => return Ok(()),
+                }
+                self.step(from, message.into_raft());
+            }
             PeerMessage::Forward(ask) => {
                 if self.leads() {
                     self.propose(Some(ask));
@@ -290,9 +304,24 @@ impl Node {
             }
             PeerMessage::HasLog(has_log) => self.heard_of_log(from, has_log),
         }
+        Ok(())
     }
 
-    fn step(&mut self, from: u32, message: eraftpb::Message) {
+    /// Whoever leads speaks to this server by a seat that was agreed on later than its own: that is its seat now. What it
+    /// had not made durable is lost, as if it had been killed; what it has promised under the old name stays promised.
+    fn take_seat(&mut self, seat: u16) -> Result<(), Corrupt> {
+        self.seat = seat;
+        self.to_persist.seat = Some(seat);
+        self.to_persist.must_sync = true;
+        let log = self.raw.store().clone();
+        self.raw = engine(self.peer(), log, self.state.index())?;
+        self.reads.clear();
+        self.clock.stop_to_lead();
+        self.draw_election_timeout();
+        Ok(())
+    }
+
+    fn step(&mut self, from: Peer, message: eraftpb::Message) {
         let last = self.raw.raft.raft_log.last_index();
         match message.msg_type {
             MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if !self.joined => return,
@@ -310,10 +339,10 @@ impl Node {
         self.draw_election_timeout();
     }
 
-    fn heard_of_log(&mut self, from: u32, has_log: bool) {
-        self.logs.insert(from, has_log);
+    fn heard_of_log(&mut self, from: Peer, has_log: bool) {
+        self.logs.insert(from.server, has_log);
         if !has_log && self.raw.raft.state == StateRole::Leader {
-            if let Some(progress) = self.raw.raft.mut_prs().get_mut(raft_id(from)) {
+            if let Some(progress) = self.raw.raft.mut_prs().get_mut(from.raft_id()) {
                 progress.become_probe();
                 (progress.matched, progress.next_idx) = (0, 1);
             }
@@ -391,7 +420,10 @@ impl Node {
         for entry in entries {
             let (index, term) = (entry.index, entry.term);
             self.applied_bytes += entry.data.len();
-            if entry.data.is_empty() {
+            if entry.entry_type != EntryType::EntryNormal {
+                self.state.skip(index);
+                self.change_voters(&entry_of(entry).change.unwrap_or_default());
+            } else if entry.data.is_empty() {
                 self.state.skip(index);
             } else {
                 let entry: Entry = control::decode(&entry.data)?;
@@ -407,6 +439,20 @@ impl Node {
             }
         }
         Ok(())
+    }
+
+    fn change_voters(&mut self, change: &VoterChange) {
+        // Refused when it makes no sense after those before it: then it is none.
+        let Ok(conf) = self.raw.apply_conf_change(&change.to_raft()) else { return };
+        let voters = Voters::of(&conf);
+        let is_voter = [&voters.voters, &voters.outgoing].iter().any(|ids| ids.contains(&self.peer().raft_id()));
+        if !is_voter && self.raw.raft.state == StateRole::Leader {
+            let term = self.raw.raft.term;
+            self.raw.raft.become_follower(term, raft::INVALID_ID);
+        }
+        // Whoever has no log is sent an image that knows of it.
+        self.is_image_due = self.raw.store().has_forgotten();
+        self.raw.mut_store().set_voters(voters);
     }
 
     fn after_batch(&mut self, advanced: &mut Advanced) {
@@ -427,6 +473,7 @@ impl Node {
         }
         self.compact();
         self.propose_due();
+        self.seat_voters();
         self.draw_election_timeout();
     }
 
@@ -434,12 +481,13 @@ impl Node {
     /// committed yet, does not count: another image would not make it shorter.
     fn compact(&mut self) {
         let Compaction { log_bytes, kept_entries } = self.settings.compaction;
-        if self.applied_bytes < log_bytes.max(2 * self.raw.store().image_bytes()) {
+        let is_short = self.applied_bytes < log_bytes.max(2 * self.raw.store().image_bytes());
+        if is_short && !std::mem::take(&mut self.is_image_due) {
             return;
         }
         let index = self.state.index();
         let Some(term) = self.raw.store().term_of(index) else { return };
-        let voters = self.raw.store().voters().to_vec();
+        let voters = self.raw.store().voters().clone();
         let image = Image { index, term, voters, data: self.state.image() };
         let up_to = self.raw.mut_store().compact(image.clone(), kept_entries);
         self.applied_bytes = 0;
@@ -458,18 +506,25 @@ impl Node {
     }
 
     /// Who leads, as far as this server knows.
-    fn leader(&self) -> Option<u32> {
-        server_id(self.raw.raft.leader_id)
+    fn leader(&self) -> Option<Peer> {
+        Peer::of_raft_id(self.raw.raft.leader_id)
     }
 
     fn report(&self) -> ConsensusReport {
         ConsensusReport {
-            leader: self.leader(),
+            leader: self.leader().map(|peer| peer.server),
             term: self.raw.raft.term,
             committed: self.raw.raft.raft_log.committed,
             applied: self.state.index(),
             now_ms: self.clock.guess_ms(self.state.now_ms()),
-            voters: self.raw.store().voters().iter().filter_map(|id| server_id(*id)).collect(),
+            voters: self
+                .raw
+                .store()
+                .voters()
+                .voters
+                .iter()
+                .filter_map(|id| Peer::of_raft_id(*id)?.server.into())
+                .collect(),
         }
     }
 
@@ -483,14 +538,33 @@ impl Node {
     }
 }
 
+/// Raft for one server, with what is in its log.
+fn engine(own: Peer, log: Log, applied: u64) -> Result<RawNode<Log>, Corrupt> {
+    let config = raft::Config {
+        id: own.raft_id(),
+        election_tick: ELECTION_TICKS,
+        heartbeat_tick: HEARTBEAT_TICKS,
+        applied,
+        max_size_per_msg: 512 << 10,
+        max_inflight_msgs: 256,
+        check_quorum: true,
+        pre_vote: true,
+        max_uncommitted_size: 64 << 20,
+        max_committed_size_per_ready: 8 << 20,
+        ..raft::Config::default()
+    };
+    let logger = slog::Logger::root(slog::Discard, slog::o!());
+    RawNode::new(&config, log, &logger).map_err(|error| Corrupt::Contradiction(error.to_string()))
+}
+
 /// The state that the image on disk says, if what was found there holds together.
-fn recovered_state(recovered: &Recovered, voters: &[u64], space: Space) -> Result<State, Corrupt> {
+fn recovered_state(recovered: &Recovered, space: Space) -> Result<State, Corrupt> {
     let contradiction = |what: String| Err(Corrupt::Contradiction(what));
     let (state, first) = match &recovered.image {
         None => (State::new(space), 1),
         Some(image) => {
             let state = State::from_image(&image.data, space)?;
-            if state.index() != image.index || image.voters != voters {
+            if state.index() != image.index || !image.voters.are_sound() {
                 return contradiction(format!("an image of entry {} says {}", image.index, state.index()));
             }
             (state, image.index + 1)
@@ -508,10 +582,10 @@ fn hard_state_of(raft: &eraftpb::HardState) -> HardState {
     HardState { term: raft.term, vote: raft.vote, commit: raft.commit }
 }
 
-fn sendable(messages: Vec<eraftpb::Message>) -> impl Iterator<Item = (u32, PeerMessage)> {
+fn sendable(messages: Vec<eraftpb::Message>) -> impl Iterator<Item = (Peer, PeerMessage)> {
     messages.into_iter().filter_map(|message| {
         let message = RaftMessage::of(message)?;
-        Some((server_id(message.to())?, PeerMessage::Raft(Box::new(message))))
+        Some((Peer::of_raft_id(message.to())?, PeerMessage::Raft(Box::new(message))))
     })
 }
 

@@ -4,6 +4,8 @@ use mcomp_meta::{Corrupt, Entry, State};
 use mcomp_wire::{Space, control};
 use serde::{Deserialize, Serialize};
 
+use crate::voters::{VoterChange, Voters};
+
 /// One entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogEntry {
@@ -13,6 +15,8 @@ pub struct LogEntry {
     pub term: u64,
     /// The encoded [`mcomp_meta::Entry`], or nothing: a new leader's first entry.
     pub data: Vec<u8>,
+    /// Who votes from here on, in place of an entry for the state.
+    pub change: Option<VoterChange>,
 }
 
 /// What must not be forgotten between two messages.
@@ -20,7 +24,7 @@ pub struct LogEntry {
 pub struct HardState {
     /// The latest term that was seen.
     pub term: u64,
-    /// For whom this server voted in it, counted from 1; 0 for nobody.
+    /// For whom this server voted in it, by the engine's name; 0 for nobody.
     pub vote: u64,
     /// What is known to be committed.
     pub commit: u64,
@@ -33,8 +37,8 @@ pub struct Image {
     pub index: u64,
     /// Its term.
     pub term: u64,
-    /// The servers that vote, counted from 1.
-    pub voters: Vec<u64>,
+    /// Who votes.
+    pub voters: Voters,
     /// The encoded state.
     pub data: Vec<u8>,
 }
@@ -52,6 +56,8 @@ pub struct Persist {
     pub forget_up_to: Option<u64>,
     /// From now on this server votes.
     pub joined: bool,
+    /// The seat that this server has from now on.
+    pub seat: Option<u16>,
     /// Whether it must have reached the disk; otherwise it is enough that it is not lost with the process.
     pub must_sync: bool,
 }
@@ -95,4 +101,6 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// Whether this server has ever been able to vote.
     pub joined: bool,
+    /// Its seat.
+    pub seat: u16,
 }

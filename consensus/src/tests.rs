@@ -1,4 +1,6 @@
-//! Single nodes: what they write down, and what they refuse. Clusters are the simulator's.
+//! Single nodes: what they write down, and what they refuse. Clusters are the simulator's, but for those that move.
+
+mod seats;
 
 use mcomp_wire::Space;
 use mcomp_wire::meta::{Answer, Ask, Command};
@@ -111,12 +113,12 @@ fn a_server_without_a_log_neither_votes_nor_asks_for_votes() {
         node.tick();
     }
     assert!(work(&mut node, &mut disk).send.is_empty());
-    node.receive(1, PeerMessage::HasLog(false));
+    node.receive(Peer::first(1), PeerMessage::HasLog(false)).unwrap();
     for _ in 0..100 {
         node.tick();
     }
     assert!(work(&mut node, &mut disk).send.is_empty(), "most are not all");
-    node.receive(2, PeerMessage::HasLog(false));
+    node.receive(Peer::first(2), PeerMessage::HasLog(false)).unwrap();
     for _ in 0..100 {
         node.tick();
     }
@@ -126,7 +128,7 @@ fn a_server_without_a_log_neither_votes_nor_asks_for_votes() {
 
 #[test]
 fn a_gap_in_the_log_is_refused() {
-    let entry = |index| LogEntry { index, term: 1, data: Vec::new() };
+    let entry = |index| LogEntry { index, term: 1, data: Vec::new(), change: None };
     let recovered = Recovered { entries: vec![entry(1), entry(3)], joined: true, ..Recovered::default() };
     let error = Node::new(settings(0, 1), recovered, Box::new(|| 0)).unwrap_err();
     assert!(error.to_string().contains("entry 3 stands where 2 belongs"), "{error}");
@@ -136,21 +138,23 @@ fn a_gap_in_the_log_is_refused() {
 fn a_message_is_from_who_sent_it_and_for_who_gets_it() {
     let (mut node, mut disk) = (node(settings(0, 3), Recovered::default()), Recovered::default());
     for peer in [1, 2] {
-        node.receive(peer, PeerMessage::HasLog(false));
+        node.receive(Peer::first(peer), PeerMessage::HasLog(false)).unwrap();
     }
     for _ in 0..20 {
         node.tick();
     }
-    let (to, message) = work(&mut node, &mut disk).send.into_iter().find(|(to, _)| *to == 2).unwrap();
+    let (to, message) = work(&mut node, &mut disk).send.into_iter().find(|(to, _)| to.server == 2).unwrap();
     let bytes = message.encode();
-    assert_eq!(PeerMessage::decode(&bytes, 0, to).unwrap(), message);
-    assert!(PeerMessage::decode(&bytes, 1, to).is_err(), "in the name of another one");
-    assert!(PeerMessage::decode(&bytes, 0, 1).is_err(), "for another one");
+    assert_eq!(PeerMessage::decode(&bytes, Peer::first(0), to.server).unwrap(), message);
+    assert!(PeerMessage::decode(&bytes, Peer::first(1), to.server).is_err(), "in the name of another one");
+    let moved = Peer { server: 0, seat: 1 };
+    assert!(PeerMessage::decode(&bytes, moved, to.server).is_err(), "in the name of another seat");
+    assert!(PeerMessage::decode(&bytes, Peer::first(0), 1).is_err(), "for another one");
     for at in 0..bytes.len() {
         // Whatever is wrong, it is an error or a message.
         let mut damaged = bytes.clone();
         damaged[at] ^= 0xff;
-        let _ = PeerMessage::decode(&damaged, 0, to);
-        assert!(PeerMessage::decode(&bytes[..at], 0, to).is_err());
+        let _ = PeerMessage::decode(&damaged, Peer::first(0), to.server);
+        assert!(PeerMessage::decode(&bytes[..at], Peer::first(0), to.server).is_err());
     }
 }

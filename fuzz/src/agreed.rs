@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mcomp_consensus::{Compaction, Node, PeerMessage, Recovered, Settings};
+use mcomp_consensus::{Compaction, Node, Peer, PeerMessage, Recovered, Settings};
 use mcomp_meta::{Entry, Stamp, State};
 use mcomp_wire::Space;
 use mcomp_wire::control::{Await, decode, encode};
@@ -43,6 +43,8 @@ pub fn agreed_word_seeds() -> Vec<Seed> {
         ("space", Query::Space),
         ("locks", Query::Locks { from: String::new() }),
         ("consensus", Query::Consensus),
+        ("members", Query::Members),
+        ("members_here", Query::MembersHere),
     ];
     let mut seeds: Vec<Seed> =
         questions.iter().map(|(name, query)| (*name, word(3, encode(&state.query(query))))).collect();
@@ -68,18 +70,20 @@ pub fn fence(data: &[u8]) {
 /// The seeds of [`fence`].
 pub fn fence_seeds() -> Vec<Seed> {
     let mut part = Vec::new();
-    PeerPart { from: 2, more: true, bytes: b"a part" }.emit(&mut part);
+    PeerPart { from: 2, seat: 1, more: true, bytes: b"a part" }.emit(&mut part);
     let fence = Fence { id: id(1), number: 772 }.emit();
     vec![("fence", [&fence[..], &[0; 8], b"hi"].concat()), ("fence_alone", fence.to_vec()), ("part", part)]
 }
 
-/// A message between servers: who speaks and to whom in two bytes, then the message.
+/// A message between servers: who speaks (a server in the low four bits, its seat in the others) and to whom, then the
+/// message.
 pub fn peer_message(data: &[u8]) {
     let &[from, to, ref bytes @ ..] = data else { return };
-    let Ok(message) = PeerMessage::decode(bytes, from.into(), to.into()) else { return };
+    let from = Peer { server: (from & 0x0f).into(), seat: (from >> 4).into() };
+    let Ok(message) = PeerMessage::decode(bytes, from, to.into()) else { return };
     let again = message.encode();
     assert!(again.len() <= bytes.len(), "{} bytes became {}", bytes.len(), again.len());
-    assert_eq!(PeerMessage::decode(&again, from.into(), to.into()), Ok(message));
+    assert_eq!(PeerMessage::decode(&again, from, to.into()), Ok(message));
 }
 
 /// The seeds of [`peer_message`]: one of each kind that three servers say to each other.
@@ -120,7 +124,7 @@ fn a_conversation() -> Vec<(u32, u32, PeerMessage)> {
     let mut nodes: Vec<Node> = (0..3).map(node).collect();
     let (mut said, mut on_the_way) = (Vec::new(), Vec::new());
     for (from, to) in (0..3).flat_map(|from| (0..3).map(move |to| (from, to))).filter(|(from, to)| from != to) {
-        nodes[from as usize].connected(to);
+        nodes[from as usize].connected(Peer::first(to));
     }
     for round in 0..200u64 {
         for node in &mut nodes {
@@ -133,14 +137,16 @@ fn a_conversation() -> Vec<(u32, u32, PeerMessage)> {
         for (from, node) in (0..).zip(&mut nodes) {
             while let Some(ready) = node.ready() {
                 let advanced = node.advance().expect("its own bytes");
-                on_the_way.extend(ready.send.into_iter().chain(advanced.send).map(|(to, message)| (from, to, message)));
+                on_the_way.extend(
+                    ready.send.into_iter().chain(advanced.send).map(|(to, message)| (from, to.server, message)),
+                );
             }
         }
         for (from, to, message) in on_the_way.drain(..) {
             // One server hears nothing for a while, and needs the whole state then.
             let is_away = (30..100).contains(&round) && (from == 2 || to == 2);
             if !is_away {
-                nodes[to as usize].receive(from, message.clone());
+                nodes[to as usize].receive(Peer::first(from), message.clone()).expect("its own bytes");
             }
             said.push((from, to, message));
         }
@@ -243,6 +249,10 @@ fn a_story() -> Vec<(&'static str, Entry)> {
         ("collect", 2, Command::Collect),
         ("reset_begins", 2, Command::Reset { part: 0, last: false, regions: vec![region] }),
         ("reset_ends", 2, Command::Reset { part: 1, last: true, regions: Vec::new() }),
+        ("join", 0, Command::Join { server: 1, memory: id(77), seat: 0, address: "one:7001".into() }),
+        ("open_again", 0, Command::Open { token: id(10), ttl_ms: 60_000 }),
+        ("move", 23, Command::Move { server: 1, address: Some("10.0.0.9:7001".into()) }),
+        ("join_moved", 0, Command::Join { server: 1, memory: id(78), seat: 1, address: "10.0.0.9:7001".into() }),
     ];
     let entries = (1..).zip(story).map(|(at, (name, session, command))| {
         let stamp = Stamp { now_ms: at * 50, random: id(at.into()), quarantine_ms: 100, spread: at % 2 == 0 };

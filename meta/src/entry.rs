@@ -49,7 +49,7 @@ impl Ticket {
     pub fn of(ask: &Ask) -> Ticket {
         match ask.command {
             Command::Open { token, .. } => Ticket { who: token, number: 0 },
-            Command::Join { server, memory } => Ticket { who: memory, number: server.into() },
+            Command::Join { server, memory, .. } => Ticket { who: memory, number: server.into() },
             _ => Ticket { who: ask.session, number: ask.number },
         }
     }

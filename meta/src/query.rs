@@ -23,7 +23,7 @@ impl State {
             Query::Leased { lease } => one(self.leases.get(lease).map(|lease| lease.addr)),
             Query::Space => Found::Space(self.space_report()),
             Query::Locks { from } => self.lock_reports(from),
-            Query::Members => Found::Members(self.members.clone()),
+            Query::Members | Query::MembersHere => Found::Members(self.members.clone()),
             Query::Consensus => {
                 let report = ConsensusReport { applied: self.index, now_ms: self.now_ms, ..ConsensusReport::default() };
                 Found::Consensus(report)

@@ -177,8 +177,8 @@ impl State {
         if let Command::Open { ttl_ms, .. } = ask.command {
             return Some(self.open(ttl_ms, step).map(|answer| self.told(answer)));
         }
-        if let Command::Join { server, memory } = ask.command {
-            return Some(self.join(server, memory).map(|answer| self.told(answer)));
+        if let Command::Join { server, memory, seat, address } = ask.command {
+            return Some(self.join(server, memory, seat, address).map(|answer| self.told(answer)));
         }
         if self.has_reset(&ask) {
             return Some(Ok(self.told(Answer::Done)));
@@ -223,6 +223,7 @@ impl State {
             Command::Arrive { name, parties, wait_ms } => self.arrive(ticket, name, parties, wait_ms, step),
             Command::Collect => Ok(Some(self.collect(step))),
             Command::Reset { part, last, regions } => self.reset(session, part, last, regions, step).map(Some),
+            Command::Move { server, address } => self.move_server(server, address).map(Some),
             Command::Open { .. } | Command::Join { .. } => unreachable!("done without a session"),
         }
     }

@@ -25,6 +25,7 @@
 //! | `Guards::progress` | up to which entry of the metadata the memory is what it says | nothing | nothing |
 //! | `Metadata::current` | the newest connection of each other server | nothing | nothing |
 //! | `Metadata::threads` | the threads of the metadata, while they start and end | nothing | their start, their end |
+//! | `Links::state` | which links there are for the metadata | `Link::queue` | the start of a thread |
 //! | `Link::queue` | what waits to be sent to another server | nothing | nothing |
 //! | `Replicas::view`, shards and what is taken under them | replicated blocks; the table stands in `replica/mod.rs` | see there | nothing |
 //! | `Connections::open` | the set of open connections | nothing | nothing |
@@ -47,6 +48,7 @@ mod http;
 mod memory;
 mod metadata;
 mod metrics;
+mod moved;
 mod oplog;
 mod outbox;
 mod preflight;
@@ -59,5 +61,6 @@ mod successor;
 pub use handover::OnHandover;
 pub use mcomp_meta::Corrupt;
 pub use metadata::MetadataError;
+pub use moved::OnMoved;
 pub use preflight::{CONNECTION_FILES, OTHER_FILES};
 pub use server::{Options, STACK_BYTES, Server, StartError};

@@ -27,6 +27,7 @@ use crate::handover::{Handover, OnHandover};
 use crate::http::Http;
 use crate::memory::{Memory, Refusal};
 use crate::metadata::{Metadata, MetadataError, PeerTrust};
+use crate::moved::OnMoved;
 use crate::oplog::OpLog;
 use crate::preflight;
 use crate::replica::Replicas;
@@ -53,6 +54,8 @@ pub struct Options {
     pub takes_over: bool,
     /// What to do when this server is asked the same.
     pub on_handover: Option<OnHandover>,
+    /// What to do when this server was replaced by another one; without it, it goes on and serves nobody.
+    pub on_moved: Option<OnMoved>,
 }
 
 /// Why a server does not start. Nothing is left behind.
@@ -368,7 +371,7 @@ impl Shared {
         let trust = PeerTrust { keyring: keyring.clone(), tls };
         let replicas = match config.replicas() {
             1 => None,
-            _ => Some(Replicas::start(config, id, Arc::clone(&segment), &trust, spawn)?),
+            _ => Some(Replicas::start(config, id, Arc::clone(&segment), &trust, options.on_moved.clone(), spawn)?),
         };
         let metadata = Metadata::start(config, id, agreed, peers, replicas.clone(), trust, spawn);
         // Its threads would keep the segment.

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 
 use fastrand::Rng;
-use mcomp_consensus::{Advanced, Compaction, Node, PeerMessage, Persist, Settings, TICK_MS};
+use mcomp_consensus::{Advanced, Compaction, Node, Peer, PeerMessage, Persist, Settings, TICK_MS};
 use mcomp_wire::Space;
 use mcomp_wire::meta::{Ask, Owner};
 
@@ -192,7 +192,8 @@ impl Cluster {
             Event::Deliver { from, to, connection, bytes } => {
                 let link = &self.links[from][to];
                 if link.connection == connection && !link.weather.cut && self.servers[to].node.is_some() {
-                    let message = PeerMessage::decode(&bytes, from as u32, to as u32).map_err(|e| e.to_string())?;
+                    let message =
+                        PeerMessage::decode(&bytes, Peer::first(from as u32), to as u32).map_err(|e| e.to_string())?;
                     self.input(to, Input::Message(from as u32, message))?;
                 }
             }
@@ -224,9 +225,11 @@ impl Cluster {
                 match input {
                     Input::Tick => node.tick(),
                     Input::Due => node.propose_due(),
-                    Input::Message(from, message) => node.receive(from, message),
-                    Input::Connected(peer) => node.connected(peer),
-                    Input::Unreachable(peer) => node.unreachable(peer),
+                    Input::Message(from, message) => {
+                        node.receive(Peer::first(from), message).map_err(|e| e.to_string())?;
+                    }
+                    Input::Connected(peer) => node.connected(Peer::first(peer)),
+                    Input::Unreachable(peer) => node.unreachable(Peer::first(peer)),
                     Input::Submit(ask) => node.submit(ask),
                     Input::Read(read) => node.read(read),
                 }
@@ -297,9 +300,9 @@ impl Cluster {
         Ok(())
     }
 
-    fn send(&mut self, from: usize, messages: Vec<(u32, PeerMessage)>) {
+    fn send(&mut self, from: usize, messages: Vec<(Peer, PeerMessage)>) {
         for (to, message) in messages {
-            let to = to as usize;
+            let to = to.server as usize;
             let link = &mut self.links[from][to];
             match link.send(self.now_ms, &mut self.rng) {
                 Some(at_ms) => {

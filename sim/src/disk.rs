@@ -30,6 +30,7 @@ impl Disk {
             self.content.hard_state = hard_state;
         }
         self.content.joined |= persist.joined;
+        self.content.seat = persist.seat.unwrap_or(self.content.seat);
         if persist.must_sync {
             self.synced = self.content.hard_state;
         }

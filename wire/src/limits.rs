@@ -51,6 +51,9 @@ pub const MAX_SERVERS: u32 = 256;
 /// Bytes of the name of an allocation, a lock or a barrier.
 pub const MAX_NAME: usize = 128;
 
+/// Bytes of the address that a server is moved to: the longest name of a host, and a port.
+pub const MAX_ADDRESS: usize = 253 + 6;
+
 /// Notes of an allocation.
 pub const MAX_NOTES: usize = 16;
 

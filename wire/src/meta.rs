@@ -3,6 +3,8 @@
 //! All of it travels as postcard in control bodies ([`crate::control::encode`]) and, for [`Ask`], in the log of every
 //! server. What the words mean is decided in crate `meta`; their maxima stand in [`crate::limits`].
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -123,6 +125,17 @@ pub enum Command {
         server: u32,
         /// Its segment's id. Another one than before means that what was there is lost.
         memory: Uuid,
+        /// Which of the server's seats it has, see [`Seat`].
+        seat: u16,
+        /// Where it is by its own mcomp.cfg.
+        address: String,
+    },
+    /// A server of replicated blocks is to live elsewhere.
+    Move {
+        /// Its id.
+        server: u32,
+        /// Its new address; none to stay where it is.
+        address: Option<String>,
     },
 }
 
@@ -274,6 +287,8 @@ pub enum Query {
     Consensus,
     /// The servers that keep replicated blocks.
     Members,
+    /// The same, as far as the server knows that is asked. Answered also by one that knows no leader.
+    MembersHere,
 }
 
 /// The answer to a query.
@@ -304,7 +319,7 @@ pub enum Found {
 }
 
 /// One life of one server's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// Its segment's id.
     pub memory: Uuid,
@@ -312,6 +327,8 @@ pub struct Member {
     pub incarnation: u16,
     /// Whether another memory of the same server was there before, and is lost.
     pub is_heir: bool,
+    /// Where it is, as it said when it came.
+    pub address: String,
 }
 
 /// The servers that keep replicated blocks.
@@ -320,7 +337,40 @@ pub struct MembersReport {
     /// Grows with every change. Messages between replicas name it.
     pub epoch: u64,
     /// By server.
-    pub members: std::collections::BTreeMap<u32, Member>,
+    pub members: BTreeMap<u32, Member>,
+    /// By server, of those that were moved or are to be.
+    pub seats: BTreeMap<u32, Seat>,
+}
+
+/// Where a server lives, of one that does not live where it began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seat {
+    /// Counts its moves. Servers name it to each other, so that nobody takes who was replaced for who came.
+    pub number: u16,
+    /// Its address; none while that is the one of mcomp.cfg.
+    pub address: Option<String>,
+    /// The seat that it is to have, and the address there.
+    pub next: Option<(u16, String)>,
+    /// The last number that was given out.
+    pub last: u16,
+}
+
+impl MembersReport {
+    /// The number of a server's seat.
+    pub fn seat(&self, server: u32) -> u16 {
+        self.seats.get(&server).map_or(0, |seat| seat.number)
+    }
+
+    /// Where a server was moved to, if it was.
+    pub fn address(&self, server: u32) -> Option<&str> {
+        self.seats.get(&server)?.address.as_deref()
+    }
+
+    /// The seat that a server is to have, and the address there.
+    pub fn next(&self, server: u32) -> Option<(u16, &str)> {
+        let (number, address) = self.seats.get(&server)?.next.as_ref()?;
+        Some((*number, address))
+    }
 }
 
 /// How the space is used.
@@ -413,6 +463,8 @@ impl Fence {
 pub struct PeerPart<'a> {
     /// Which server speaks.
     pub from: u32,
+    /// Which of that server's seats has the speaker.
+    pub seat: u16,
     /// Whether another part of the same message follows.
     pub more: bool,
     /// Bytes of the message.
@@ -423,23 +475,25 @@ impl<'a> PeerPart<'a> {
     /// Bytes before those of the message.
     pub const OVERHEAD: usize = 8;
 
-    /// Appends its bytes: who speaks, whether more follows in four bytes, then those of the message.
+    /// Appends its bytes: who speaks, whether more follows and the seat in two bytes each, then those of the message.
     pub fn emit(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.from.to_le_bytes());
-        out.extend_from_slice(&u32::from(self.more).to_le_bytes());
+        out.extend_from_slice(&u16::from(self.more).to_le_bytes());
+        out.extend_from_slice(&self.seat.to_le_bytes());
         out.extend_from_slice(self.bytes);
     }
 
     /// Reads the bytes of [`PeerPart::emit`].
     pub fn parse(body: &'a [u8]) -> Result<PeerPart<'a>, Malformed> {
         let (from, rest) = body.split_first_chunk::<4>().ok_or(Malformed::Short)?;
-        let (more, bytes) = rest.split_first_chunk::<4>().ok_or(Malformed::Short)?;
-        let more = match u32::from_le_bytes(*more) {
+        let (more, rest) = rest.split_first_chunk::<2>().ok_or(Malformed::Short)?;
+        let (seat, bytes) = rest.split_first_chunk::<2>().ok_or(Malformed::Short)?;
+        let more = match u16::from_le_bytes(*more) {
             0 => false,
             1 => true,
             _ => return Err(Malformed::Reserved),
         };
-        Ok(PeerPart { from: u32::from_le_bytes(*from), more, bytes })
+        Ok(PeerPart { from: u32::from_le_bytes(*from), seat: u16::from_le_bytes(*seat), more, bytes })
     }
 }
 
@@ -475,10 +529,10 @@ mod tests {
 
     #[test]
     fn golden_peer_part() {
-        let part = PeerPart { from: 2, more: true, bytes: b"xy" };
+        let part = PeerPart { from: 2, seat: 0x0103, more: true, bytes: b"xy" };
         let mut bytes = Vec::new();
         part.emit(&mut bytes);
-        assert_eq!(bytes, [2, 0, 0, 0, 1, 0, 0, 0, b'x', b'y']);
+        assert_eq!(bytes, [2, 0, 0, 0, 1, 0, 3, 1, b'x', b'y']);
         assert_eq!(PeerPart::parse(&bytes), Ok(part));
         assert_eq!(PeerPart::parse(&bytes[..7]), Err(Malformed::Short));
         bytes[4] = 2;

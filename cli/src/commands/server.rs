@@ -1,9 +1,9 @@
-//! `mcomp server`: one memory server, until a signal stops it or another process takes it over.
+//! `mcomp server`: one memory server, until a signal stops it, another process takes it over, or another machine its place.
 
 use std::sync::{Arc, OnceLock};
 
 use mcomp_config::format_size;
-use mcomp_server::{OnHandover, Options, Server};
+use mcomp_server::{OnHandover, OnMoved, Options, Server};
 use mcomp_shm::Opened;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
@@ -21,7 +21,7 @@ pub(crate) const TAKEN_OVER: &str = "taken over";
 
 pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch(args.parent)?;
-    let successor = Arc::new(OnceLock::new());
+    let (successor, moved_to) = (Arc::new(OnceLock::new()), Arc::new(OnceLock::new()));
     let config = globals.config_of_process()?;
     let id = own_id(&config, args.id)?;
     raise_open_files();
@@ -30,6 +30,7 @@ pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> 
         op_log: args.op_log.clone(),
         takes_over: !args.no_takeover,
         on_handover: Some(hand_over(&successor, &signals)),
+        on_moved: Some(make_room(&moved_to, &signals)),
     };
     let mut server = Server::start(&config, &options)?;
     let address = config.server(id)?.address.as_str();
@@ -45,6 +46,10 @@ pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> 
         let text = format!("mcomp server {id} {HANDED_OVER}{pid}");
         say_ready(globals, &text, &json!({"handed_over": id, "successor": pid}));
     }
+    if let Some(to) = moved_to.get() {
+        let text = format!("mcomp server {id} was replaced: it is at {to} now");
+        say_ready(globals, &text, &json!({"replaced": id, "address": to}));
+    }
     if !server.stop() {
         tracing::warn!("a connection did not end in time: the next start checks the segment");
     }
@@ -57,6 +62,16 @@ fn hand_over(successor: &Arc<OnceLock<u32>>, signals: &StopSignals) -> OnHandove
     OnHandover::new(move |pid| {
         // A server promises its segment once.
         let _ = successor.set(pid);
+        closer.close();
+    })
+}
+
+/// Notes where the server is now, and has the wait for signals end as if one had come.
+fn make_room(moved_to: &Arc<OnceLock<String>>, signals: &StopSignals) -> OnMoved {
+    let (moved_to, closer) = (Arc::clone(moved_to), signals.closer());
+    OnMoved::new(move |address| {
+        // It is told again with every entry.
+        let _ = moved_to.set(address.to_owned());
         closer.close();
     })
 }

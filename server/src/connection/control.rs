@@ -47,10 +47,14 @@ impl Connection {
         if matches!(ask.command, Command::Join { .. }) {
             return Err(Refusal::new(Status::Denied, "a server joins by itself, when it starts"));
         }
-        let is_for_admins = matches!(ask.command, Command::Reset { .. });
-        match is_for_admins && self.role != Role::Admin {
-            true => Err(Refusal::new(Status::Denied, format!("a reset is for an admin, and this is a {}", self.role))),
-            false => Ok(ask),
+        let what = match ask.command {
+            Command::Reset { .. } => "a reset",
+            Command::Move { .. } => "to move a server",
+            _ => return Ok(ask),
+        };
+        match self.role {
+            Role::Admin => Ok(ask),
+            role => Err(Refusal::new(Status::Denied, format!("{what} is for an admin, and this is a {role}"))),
         }
     }
 

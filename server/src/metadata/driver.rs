@@ -78,7 +78,11 @@ impl Driver {
                 None => break,
                 Some(Input::Stop) => return None,
                 Some(Input::Query(query, waiter)) => questions.push((query, waiter)),
-                Some(input) => self.take(input),
+                Some(input) => {
+                    if let Err(error) = self.take(input) {
+                        return Some(Err(error));
+                    }
+                }
             }
             input = inputs.try_recv().ok();
         }
@@ -94,23 +98,33 @@ impl Driver {
         Duration::from_millis(wake_ms.saturating_sub(now_ms))
     }
 
-    fn take(&mut self, input: Input) {
+    fn take(&mut self, input: Input) -> Result<(), MetadataError> {
         match input {
             Input::Command(ask, waiter) => {
                 if self.desk.command(&ask, waiter, boot_time_ms()) {
                     self.node.submit(ask);
                 }
             }
-            Input::Peer(from, message) => self.node.receive(from, message),
+            Input::Peer(from, message) => {
+                let before = self.node.peer().seat;
+                self.node.receive(from, message).map_err(|source| self.store.corrupt(source))?;
+                let seat = self.node.peer().seat;
+                if seat != before {
+                    tracing::info!(seat, "this server was moved here");
+                    self.replicas.iter().for_each(|replicas| replicas.take_seat(seat));
+                }
+            }
             Input::Connected(peer) => self.node.connected(peer),
             Input::Unreachable(peer) => self.node.unreachable(peer),
             Input::Query(..) | Input::Stop => unreachable!("taken before"),
         }
+        Ok(())
     }
 
     /// Questions about this server itself are answered at once, all others together.
     fn ask(&mut self, questions: Vec<(Query, SyncSender<Result<Found, mcomp_meta::Refusal>>)>) {
-        let (own, shared): (Vec<_>, Vec<_>) = questions.into_iter().partition(|(query, _)| *query == Query::Consensus);
+        let is_own = |query: &Query| matches!(query, Query::Consensus | Query::MembersHere);
+        let (own, shared): (Vec<_>, Vec<_>) = questions.into_iter().partition(|(query, _)| is_own(query));
         for (query, waiter) in own {
             let _ = waiter.try_send(Ok(self.node.query(&query)));
         }
@@ -143,7 +157,7 @@ impl Driver {
     /// Does what is ready, until nothing is.
     fn work(&mut self) -> Result<(), MetadataError> {
         while let Some(ready) = self.node.ready() {
-            self.links.send(ready.send);
+            self.links.send(self.node.peer(), ready.send);
             self.store.write(&ready.persist)?;
             self.node.set_time(boot_time_ms());
             let advanced = self.node.advance().map_err(|source| self.store.corrupt(source))?;
@@ -153,7 +167,7 @@ impl Driver {
     }
 
     fn spread(&mut self, advanced: Advanced) {
-        self.links.send(advanced.send);
+        self.links.send(self.node.peer(), advanced.send);
         for (ticket, told) in &advanced.told {
             self.desk.told(*ticket, told);
         }
@@ -169,8 +183,11 @@ impl Driver {
 
     fn order(&mut self, order: Order) {
         self.ordered = self.node.state().index();
+        let members = self.node.state().members();
+        self.links.follow(members);
         // Not by the other thread, which may wait for replicas.
-        self.replicas.iter().for_each(|replicas| replicas.note(self.node.state().members()));
+        let seat = self.node.peer().seat;
+        self.replicas.iter().for_each(|replicas| replicas.note(members, seat));
         // When the other thread is gone, the server stops.
         let _ = self.orders.send(order);
     }

@@ -1,4 +1,4 @@
-//! One thread for each other server that sends it messages, over a connection of its own.
+//! One thread for each other server that sends it messages, over a connection of its own; two for one that moves.
 //!
 //! What cannot be sent soon is dropped, and the node is told: it knows what to do about it. A link that breaks is made
 //! again, and what waited for the old connection is dropped with it.
@@ -6,20 +6,22 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mcomp_config::Config;
-use mcomp_consensus::PeerMessage;
+use mcomp_consensus::{Peer, PeerMessage};
 use mcomp_net::auth::Keyring;
 use mcomp_net::tls::Tls;
-use mcomp_net::{Connection, Endpoint, Timeouts, Trust};
+use mcomp_net::{CallError, Connection, Endpoint, Timeouts, Trust};
 use mcomp_wire::control::Hello;
-use mcomp_wire::meta::PeerPart;
+use mcomp_wire::meta::{MembersReport, PeerPart};
 use mcomp_wire::{Kind, Role, limits};
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
 
 use super::Input;
+use crate::server::Spawn;
 
 /// Messages that may wait for a link.
 const QUEUE: usize = 1024;
@@ -28,10 +30,31 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// For a connection, and for a peer that does not take what it is sent.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// All links of a server.
+/// All links of a server: one to each other server in each seat that it has or is to have.
 #[derive(Clone, Debug)]
 pub(super) struct Links {
-    links: Arc<Vec<Arc<Link>>>,
+    ground: Arc<Ground>,
+    state: Arc<Mutex<State>>,
+    spawn: Spawn,
+}
+
+/// What all links have in common.
+#[derive(Debug)]
+struct Ground {
+    own: u32,
+    hello: Hello,
+    /// Of mcomp.cfg, by server.
+    addresses: Vec<String>,
+    trust: PeerTrust,
+    driver: SyncSender<Input>,
+}
+
+/// Which links there are. Its lock is taken before that of a link.
+#[derive(Debug, Default)]
+struct State {
+    links: Vec<Arc<Link>>,
+    threads: Vec<JoinHandle<()>>,
+    stopped: bool,
 }
 
 /// How servers know each other.
@@ -44,78 +67,125 @@ pub(crate) struct PeerTrust {
 /// The link to one other server.
 #[derive(Debug)]
 struct Link {
-    peer: u32,
-    own: u32,
-    endpoint: Endpoint,
-    hello: Hello,
-    trust: PeerTrust,
-    driver: SyncSender<Input>,
-    /// Guards what waits. Taken alone.
+    peer: Peer,
+    address: String,
+    ground: Arc<Ground>,
+    /// Guards what waits. Taken after that of the links.
     queue: Mutex<Queue>,
     news: Condvar,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
-    messages: VecDeque<PeerMessage>,
+    /// With the seat that this server had.
+    messages: VecDeque<(u16, PeerMessage)>,
     /// Whether there is a connection: without one nothing waits.
     connected: bool,
     stopped: bool,
 }
 
 impl Links {
-    pub(super) fn new(config: &Config, own: u32, driver: SyncSender<Input>, trust: PeerTrust) -> Links {
-        let link = |peer: u32| {
-            let hello = Hello {
-                cluster: config.name().to_owned(),
-                role: Role::Node,
-                server: peer,
-                k: config.k(),
-                n: config.n(),
-                session: Uuid::nil(),
-                features: 0,
-                auth: Vec::new(),
-            };
-            let endpoint = Endpoint::Tcp(config.servers()[peer as usize].address.to_string());
-            let (trust, driver) = (trust.clone(), driver.clone());
-            let (queue, news) = (Mutex::default(), Condvar::new());
-            Arc::new(Link { peer, own, endpoint, hello, trust, driver, queue, news })
+    /// None yet.
+    pub(super) fn new(config: &Config, own: u32, driver: SyncSender<Input>, trust: PeerTrust, spawn: Spawn) -> Links {
+        let hello = Hello {
+            cluster: config.name().to_owned(),
+            role: Role::Node,
+            server: own,
+            k: config.k(),
+            n: config.n(),
+            session: Uuid::nil(),
+            features: 0,
+            auth: Vec::new(),
         };
-        Links { links: Arc::new((0..config.n()).filter(|peer| *peer != own).map(link).collect()) }
+        let addresses = config.servers().iter().map(|server| server.address.to_string()).collect();
+        let ground = Arc::new(Ground { own, hello, addresses, trust, driver });
+        Links { ground, state: Arc::default(), spawn }
     }
 
-    /// The work of each link, and a name for its thread.
-    pub(super) fn work(&self) -> Vec<(String, Box<dyn FnOnce() + Send>)> {
-        let work = |link: &Arc<Link>| {
-            let link = Arc::clone(link);
-            let work: Box<dyn FnOnce() + Send> = Box::new(move || link.run());
-            work
-        };
-        self.links.iter().map(|link| (format!("meta-link-{}", link.peer), work(link))).collect()
-    }
-
-    /// Hands messages to their links.
-    pub(super) fn send(&self, messages: Vec<(u32, PeerMessage)>) {
-        for (to, message) in messages {
-            if let Some(link) = self.links.iter().find(|link| link.peer == to) {
-                link.push(message);
+    /// Has links to where the other servers are and are to be, and no others.
+    pub(super) fn follow(&self, members: &MembersReport) {
+        let mut wanted: Vec<(Peer, &str)> = Vec::new();
+        for (server, first) in (0..).zip(&self.ground.addresses).filter(|(server, _)| *server != self.ground.own) {
+            let seat = members.seat(server);
+            let member = members.members.get(&server).map(|member| &member.address);
+            // A mcomp.cfg may be ahead of what is agreed on: where a server is to be, it is not yet.
+            let is_ahead = members.next(server).is_some_and(|(_, next)| next == first);
+            let first = member.filter(|_| is_ahead).unwrap_or(first);
+            wanted.push((Peer { server, seat }, members.address(server).unwrap_or(first)));
+            wanted.extend(members.next(server).map(|(seat, address)| (Peer { server, seat }, address)));
+        }
+        let mut state = self.state.lock();
+        if state.stopped {
+            return;
+        }
+        state.links.retain(|link| {
+            let stays = wanted.contains(&(link.peer, &link.address));
+            if !stays {
+                link.stop();
+            }
+            stays
+        });
+        state.threads.retain(|thread| !thread.is_finished());
+        for (peer, address) in wanted {
+            if state.links.iter().all(|link| link.peer != peer) {
+                self.begin(&mut state, peer, address);
             }
         }
     }
 
+    fn begin(&self, state: &mut State, peer: Peer, address: &str) {
+        let (queue, news) = (Mutex::default(), Condvar::new());
+        let ground = Arc::clone(&self.ground);
+        let link = Arc::new(Link { peer, address: address.to_owned(), ground, queue, news });
+        let work = Arc::clone(&link);
+        match (self.spawn)(&format!("meta-link-{}", peer.server), Box::new(move || work.run())) {
+            Ok(thread) => {
+                state.threads.push(thread);
+                state.links.push(link);
+            }
+            // It is tried again with the next entry.
+            Err(error) => tracing::error!(%error, peer = peer.server, "no thread for a link"),
+        }
+    }
+
+    /// Hands messages of this server, which is `own`, to their links.
+    pub(super) fn send(&self, own: Peer, messages: Vec<(Peer, PeerMessage)>) {
+        let state = self.state.lock();
+        for (to, message) in messages {
+            let exact = state.links.iter().find(|link| link.peer == to);
+            // Who has just come does not know yet who else was moved.
+            let any = || state.links.iter().find(|link| link.peer.server == to.server && !message.is_of_leader());
+            if let Some(link) = exact.or_else(any) {
+                link.push(own.seat, message);
+            }
+        }
+    }
+
+    /// Ends all of them, and waits for that.
     pub(super) fn stop(&self) {
-        for link in self.links.iter() {
-            link.queue.lock().stopped = true;
-            link.news.notify_all();
+        let threads = {
+            let mut state = self.state.lock();
+            state.stopped = true;
+            state.links.drain(..).for_each(|link| link.stop());
+            std::mem::take(&mut state.threads)
+        };
+        for thread in threads {
+            // A thread that panicked has said so on stderr.
+            let _ = thread.join();
         }
     }
 }
 
 impl Link {
-    fn push(&self, message: PeerMessage) {
+    fn stop(&self) {
+        self.queue.lock().stopped = true;
+        self.news.notify_all();
+    }
+
+    fn push(&self, seat: u16, message: PeerMessage) {
         let mut queue = self.queue.lock();
         if queue.connected && queue.messages.len() < QUEUE {
-            queue.messages.push_back(message);
+            queue.messages.push_back((seat, message));
             self.news.notify_one();
         } else if message.has_image() {
             drop(queue);
@@ -124,16 +194,19 @@ impl Link {
     }
 
     fn run(&self) {
+        let Ground { hello, trust, .. } = &*self.ground;
+        let hello = Hello { server: self.peer.server, ..hello.clone() };
+        let endpoint = Endpoint::Tcp(self.address.clone());
         while !self.queue.lock().stopped {
             let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
-            let trust = Trust { keyring: self.trust.keyring.as_deref(), tls: self.trust.tls.as_ref() };
-            match Connection::open(&self.endpoint, &self.hello, timeouts, trust) {
+            let trust = Trust { keyring: trust.keyring.as_deref(), tls: trust.tls.as_ref() };
+            match Connection::open(&endpoint, &hello, timeouts, trust) {
                 Ok(connection) => {
                     // A system that cannot do so serves all the same, and notices later that a network is well again.
                     let _ = connection.stream().set_unconfirmed(TIMEOUT);
                     self.serve(connection);
                 }
-                Err(error) => tracing::debug!(peer = self.peer, %error, "no link"),
+                Err(error) => tracing::debug!(peer = ?self.peer, %error, "no link"),
             }
             self.pause();
         }
@@ -142,10 +215,10 @@ impl Link {
     /// Sends what comes, until the connection breaks.
     fn serve(&self, mut connection: Connection) {
         self.queue.lock().connected = true;
-        let _ = self.driver.try_send(Input::Connected(self.peer));
-        while let Some(message) = self.next() {
-            if let Err(error) = self.send(&mut connection, &message) {
-                tracing::debug!(peer = self.peer, %error, "link lost");
+        let _ = self.ground.driver.try_send(Input::Connected(self.peer));
+        while let Some((seat, message)) = self.next() {
+            if let Err(error) = self.send(&mut connection, seat, &message) {
+                tracing::debug!(peer = ?self.peer, %error, "link lost");
                 break;
             }
         }
@@ -156,7 +229,7 @@ impl Link {
         self.lost();
     }
 
-    fn next(&self) -> Option<PeerMessage> {
+    fn next(&self) -> Option<(u16, PeerMessage)> {
         let mut queue = self.queue.lock();
         loop {
             if queue.stopped {
@@ -169,13 +242,13 @@ impl Link {
         }
     }
 
-    fn send(&self, connection: &mut Connection, message: &PeerMessage) -> Result<(), mcomp_net::CallError> {
+    fn send(&self, connection: &mut Connection, seat: u16, message: &PeerMessage) -> Result<(), CallError> {
         let bytes = message.encode();
         let mut parts = bytes.chunks(limits::MAX_PEER_PART).peekable();
         let mut body = Vec::with_capacity(bytes.len().min(limits::MAX_PEER_PART) + PeerPart::OVERHEAD);
         while let Some(part) = parts.next() {
             body.clear();
-            PeerPart { from: self.own, more: parts.peek().is_some(), bytes: part }.emit(&mut body);
+            PeerPart { from: self.ground.own, seat, more: parts.peek().is_some(), bytes: part }.emit(&mut body);
             connection.start(Kind::Peer, &body)?;
         }
         Ok(())
@@ -183,7 +256,7 @@ impl Link {
 
     fn lost(&self) {
         // A driver that has too much to do finds out by itself.
-        let _ = self.driver.try_send(Input::Unreachable(self.peer));
+        let _ = self.ground.driver.try_send(Input::Unreachable(self.peer));
     }
 
     fn pause(&self) {

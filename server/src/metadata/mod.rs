@@ -11,6 +11,7 @@ mod hands;
 mod links;
 mod store;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -18,7 +19,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mcomp_config::{Config, Placement};
-use mcomp_consensus::{Compaction, Node, PeerMessage, Settings};
+use mcomp_consensus::{Compaction, Node, Peer, PeerMessage, Settings};
 use mcomp_meta::{Corrupt, Refusal as Refused};
 use mcomp_shm::Segment;
 use mcomp_wire::meta::{Ask, Found, PeerPart, Query, Told};
@@ -75,9 +76,9 @@ pub enum MetadataError {
 pub(crate) enum Input {
     Command(Ask, SyncSender<Result<Told, Refused>>),
     Query(Query, SyncSender<Result<Found, Refused>>),
-    Peer(u32, PeerMessage),
-    Connected(u32),
-    Unreachable(u32),
+    Peer(Peer, PeerMessage),
+    Connected(Peer),
+    Unreachable(Peer),
     Stop,
 }
 
@@ -88,8 +89,9 @@ pub(crate) struct Metadata {
     pub(crate) guards: Arc<Guards>,
     id: u32,
     n: u32,
-    /// The newest connection of each other server, by its place: what comes over an older one is too late. Taken alone.
-    current: Mutex<Vec<u64>>,
+    /// The newest connection of each other server in each seat, by its place: what comes over an older one is too late.
+    /// Of a server that moves there are two. Taken alone.
+    current: Mutex<BTreeMap<Peer, u64>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     links: Links,
 }
@@ -129,17 +131,10 @@ impl Metadata {
         let (inbox, inputs) = sync_channel(INBOX);
         let guards = Arc::<Guards>::default();
         let (hands, orders) = Hands::new(id, space, segment, connections, replicas.clone(), Arc::clone(&guards));
-        let links = Links::new(config, id, inbox.clone(), trust);
+        let links = Links::new(config, id, inbox.clone(), trust, spawn);
         let mut driver = driver::Driver::new(node, store, orders, links.clone(), replicas);
-        let metadata = Metadata {
-            inbox,
-            guards,
-            id,
-            n: config.n(),
-            current: Mutex::new(vec![0; config.n() as usize]),
-            threads: Mutex::default(),
-            links,
-        };
+        let metadata =
+            Metadata { inbox, guards, id, n: config.n(), current: Mutex::default(), threads: Mutex::default(), links };
         let hands = spawn("meta-memory", Box::new(move || hands.run())).map_err(StartError::Thread)?;
         metadata.threads.lock().push(hands);
         if let Err(error) = driver.begin() {
@@ -148,17 +143,9 @@ impl Metadata {
             return Err(error.into());
         }
         metadata.guards.wait_for_index(applied, PATIENCE);
-        metadata.start_threads(driver, inputs, spawn).map_err(StartError::Thread)?;
+        let log = spawn("meta-log", Box::new(move || driver.run(&inputs))).map_err(StartError::Thread)?;
+        metadata.threads.lock().push(log);
         Ok(metadata)
-    }
-
-    fn start_threads(&self, driver: driver::Driver, inputs: Receiver<Input>, spawn: Spawn) -> std::io::Result<()> {
-        let mut threads = self.threads.lock();
-        threads.push(spawn("meta-log", Box::new(move || driver.run(&inputs)))?);
-        for (name, work) in self.links.work() {
-            threads.push(spawn(&name, work)?);
-        }
-        Ok(())
     }
 
     /// Has a command done, or says that there is no answer yet.
@@ -191,6 +178,11 @@ impl Metadata {
         }
     }
 
+    /// Whether this server knows who leads.
+    pub(crate) fn knows_leader(&self) -> bool {
+        matches!(self.query(Query::Consensus), Ok(Found::Consensus(report)) if report.leader.is_some())
+    }
+
     /// Waits until this server's memory is what the metadata said at `index`.
     pub(crate) fn await_index(&self, index: u64) -> Result<(), Refusal> {
         match self.guards.wait_for_index(index, PATIENCE) {
@@ -213,16 +205,29 @@ impl Metadata {
             return Ok(());
         }
         let bytes = std::mem::take(&mut inbox.bytes);
-        let message = PeerMessage::decode(&bytes, part.from, self.id).map_err(|error| malformed(error.to_string()))?;
-        {
-            let mut current = self.current.lock();
-            let newest = &mut current[part.from as usize];
-            if place < *newest {
-                return Err(malformed("a newer connection of the same server has come".to_owned()));
+        let from = Peer { server: part.from, seat: part.seat };
+        let message = PeerMessage::decode(&bytes, from, self.id).map_err(|error| malformed(error.to_string()))?;
+        self.check_newest(from, place).map_err(malformed)?;
+        self.inbox.send(Input::Peer(from, message)).map_err(|_| gone())
+    }
+
+    fn check_newest(&self, from: Peer, place: u64) -> Result<(), String> {
+        let mut current = self.current.lock();
+        let seats = Peer { server: from.server, seat: 0 }..=Peer { server: from.server, seat: u16::MAX };
+        let others: Vec<Peer> = current.range(seats).map(|(peer, _)| *peer).filter(|peer| *peer != from).collect();
+        // Of the two seats of a server that moves, the earlier one is not needed when it moves again.
+        if let [earlier, _] = others.as_slice() {
+            if from < *earlier {
+                return Err(format!("server {} was moved since", from.server));
             }
-            *newest = place;
+            current.remove(earlier);
         }
-        self.inbox.send(Input::Peer(part.from, message)).map_err(|_| gone())
+        let newest = current.entry(from).or_default();
+        if place < *newest {
+            return Err("a newer connection of the same server has come".to_owned());
+        }
+        *newest = place;
+        Ok(())
     }
 
     /// Ends the threads and closes the log.

@@ -20,8 +20,9 @@ const FORMAT: &str = "format";
 const HARD_STATE: &str = "hard_state";
 const IMAGE: &str = "image";
 const JOINED: &str = "joined";
+const SEAT: &str = "seat";
 /// The version of what is written here.
-const FORMAT_VERSION: &[u8] = &[1];
+const FORMAT_VERSION: &[u8] = &[2];
 /// What redb keeps of the file in memory. The log is read once, at the start.
 const CACHE_BYTES: usize = 1 << 20;
 
@@ -72,9 +73,11 @@ impl Store {
         let mut recovered = Recovered { joined: rest.get(JOINED)?.is_some(), ..Recovered::default() };
         let hard_state = rest.get(HARD_STATE)?.map(|found| control::decode::<HardState>(found.value()));
         let image = rest.get(IMAGE)?.map(|found| control::decode::<Image>(found.value()));
+        let seat = rest.get(SEAT)?.map(|found| control::decode::<u16>(found.value()));
         let decoded = || {
             recovered.hard_state = hard_state.transpose()?.unwrap_or_default();
             recovered.image = image.transpose()?;
+            recovered.seat = seat.transpose()?.unwrap_or(0);
             Ok::<(), mcomp_wire::Malformed>(())
         };
         if let Err(error) = decoded() {
@@ -131,6 +134,9 @@ impl Store {
             if persist.joined {
                 rest.insert(JOINED, [].as_slice())?;
             }
+            if let Some(seat) = persist.seat {
+                rest.insert(SEAT, control::encode(&seat).as_slice())?;
+            }
         }
         transaction.commit()?;
         Ok(())
@@ -143,10 +149,12 @@ fn failed(path: &Path, source: redb::Error) -> MetadataError {
 
 #[cfg(test)]
 mod tests {
+    use mcomp_consensus::Voters;
+
     use super::*;
 
     fn entry(index: u64, term: u64) -> LogEntry {
-        LogEntry { index, term, data: vec![index as u8; 3] }
+        LogEntry { index, term, data: vec![index as u8; 3], change: None }
     }
 
     fn indices(path: &Path) -> Vec<(u64, u64)> {
@@ -170,14 +178,16 @@ mod tests {
         drop(store);
         assert_eq!(indices(&path), [(1, 1), (2, 2)], "a newer leader's entries take the place of older ones");
         let (store, recovered) = Store::open(&path).unwrap();
-        assert_eq!((recovered.hard_state, recovered.joined), (hard_state, true));
-        let image = Image { index: 2, term: 2, voters: vec![1], data: vec![7] };
+        assert_eq!((recovered.hard_state, recovered.joined, recovered.seat), (hard_state, true, 0));
+        store.write(&Persist { seat: Some(3), must_sync: true, ..Persist::default() }).unwrap();
+        let voters = Voters { voters: vec![1], ..Voters::default() };
+        let image = Image { index: 2, term: 2, voters, data: vec![7] };
         let own = Persist { image: Some(image.clone()), forget_up_to: Some(1), must_sync: true, ..Persist::default() };
         store.write(&own).unwrap();
         drop(store);
         assert_eq!(indices(&path), [(2, 2)]);
         let (store, recovered) = Store::open(&path).unwrap();
-        assert_eq!(recovered.image, Some(image.clone()));
+        assert_eq!((recovered.image, recovered.seat), (Some(image.clone()), 3));
         store.write(&Persist { image: Some(image), must_sync: true, ..Persist::default() }).unwrap();
         drop(store);
         assert_eq!(indices(&path), []);

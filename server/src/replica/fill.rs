@@ -6,48 +6,97 @@ use std::time::{Duration, Instant};
 
 use mcomp_quorum::{Ask as Question, Incarnation, Place, Refill, Register, Reply};
 use mcomp_shm::Life;
-use mcomp_wire::meta::{Answer, Ask, Command};
+use mcomp_wire::Status;
+use mcomp_wire::meta::{Answer, Ask, Command, Member, MembersReport};
 use mcomp_wire::replica::Item;
 use uuid::Uuid;
 
 use super::page::Page;
 use super::{Replicas, View, peers};
+use crate::memory::Refusal;
 use crate::metadata::Metadata;
 
 /// Blocks that are asked for at a time: so many that their contents are a megabyte or two.
 const WINDOW: u64 = 256;
 /// When they are asked for again.
 const AGAIN: Duration = Duration::from_millis(200);
+/// How often it is looked whether this server is still spoken to.
+const LOOK: Duration = Duration::from_secs(2);
 /// Between two tries to join.
 const PAUSE: Duration = Duration::from_millis(100);
 
 impl Replicas {
-    /// Joins, and fills what was lost. Ends when all blocks vote, or the server stops.
+    /// Joins, and fills what was lost; again whenever this server was moved. Ends when the server stops.
     pub(crate) fn live(&self, metadata: &Metadata) {
-        let memory = Uuid::from_bytes(self.segment.segment_id());
-        let command = Command::Join { server: self.id, memory };
-        let ask = Ask { session: Uuid::nil(), number: 0, settled: 0, command };
-        let member = loop {
-            if self.is_stopping() {
-                return;
+        while !self.is_stopping() {
+            let seat = self.fills.lock().seat;
+            let Some(member) = self.join(metadata) else { return };
+            if self.segment.life() == Life::Unknown {
+                let life = if member.is_heir { Life::Filling } else { Life::Whole };
+                self.segment.set_life(life);
             }
+            tracing::info!(incarnation = member.incarnation, is_heir = member.is_heir, "one of the replicas");
+            if self.segment.life() == Life::Filling {
+                self.fill();
+            }
+            while !self.is_stopping() && self.fills.lock().seat == seat {
+                if !metadata.knows_leader() {
+                    self.ask_where_it_is();
+                }
+                self.rest(LOOK);
+            }
+        }
+    }
+
+    /// The agreement has given this server a seat.
+    pub(crate) fn take_seat(&self, seat: u16) {
+        let before = std::mem::replace(&mut self.fills.lock().seat, seat);
+        if before != seat {
+            self.filled.notify_all();
+        }
+    }
+
+    /// Stops this server if another one has taken its place.
+    pub(super) fn make_room(&self, members: &MembersReport, seat: u16) {
+        if members.seat(self.id) > seat {
+            let address = members.address(self.id).unwrap_or_default();
+            self.on_moved.iter().for_each(|on_moved| on_moved.call(address));
+        }
+    }
+
+    /// Nobody speaks to this server. Perhaps it was replaced while it was dead, frozen or cut off: the others know.
+    fn ask_where_it_is(&self) {
+        let seat = self.fills.lock().seat;
+        if let Some(members) = self.links.ask_members(|| self.is_stopping()) {
+            self.make_room(&members, seat);
+        }
+    }
+
+    /// Says which memory this server has, until that is agreed on.
+    fn join(&self, metadata: &Metadata) -> Option<Member> {
+        let memory = Uuid::from_bytes(self.segment.segment_id());
+        // The node knows its seat.
+        let command = Command::Join { server: self.id, memory, seat: 0, address: self.address.clone() };
+        let ask = Ask { session: Uuid::nil(), number: 0, settled: 0, command };
+        let mut was_refused = false;
+        while !self.is_stopping() {
             match metadata.command(ask.clone()) {
                 Ok(told) => match told.answer {
-                    Answer::Joined(member) => break member,
+                    Answer::Joined(member) => return Some(member),
                     other => tracing::error!(?other, "the metadata answers something else to a server that joins"),
                 },
-                Err(refusal) => tracing::debug!(reason = refusal.message, "not one of the replicas yet"),
+                Err(Refusal { status: Status::Invalid, message, .. }) if !was_refused => {
+                    was_refused = true;
+                    tracing::warn!(reason = message, "this server takes no part");
+                }
+                Err(refusal) => {
+                    tracing::debug!(reason = refusal.message, "not one of the replicas yet");
+                    self.ask_where_it_is();
+                }
             }
             self.rest(PAUSE);
-        };
-        if self.segment.life() == Life::Unknown {
-            let life = if member.is_heir { Life::Filling } else { Life::Whole };
-            self.segment.set_life(life);
         }
-        tracing::info!(incarnation = member.incarnation, is_heir = member.is_heir, "one of the replicas");
-        if self.segment.life() == Life::Filling {
-            self.fill();
-        }
+        None
     }
 
     /// Whether all of its blocks vote.
@@ -79,11 +128,11 @@ impl Replicas {
                 if self.is_stopping() {
                     return;
                 }
-                let had = *self.fills.lock();
+                let had = self.fills.lock().blocks;
                 self.ask_for(&left);
                 let deadline = Instant::now() + AGAIN;
                 let mut fills = self.fills.lock();
-                while *fills < had + left.len() as u64 {
+                while fills.blocks < had + left.len() as u64 {
                     if self.filled.wait_until(&mut fills, deadline).timed_out() {
                         break;
                     }
@@ -127,7 +176,7 @@ impl Replicas {
             drop(shard);
             // Relaxed: a count.
             self.counts.filled.fetch_add(1, Ordering::Relaxed);
-            *self.fills.lock() += 1;
+            self.fills.lock().blocks += 1;
             self.filled.notify_all();
         }
     }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use mcomp_config::Config;
 use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, Trust, begin_frame, is_local, unix_name};
 use mcomp_wire::control::Hello;
+use mcomp_wire::meta::{Found, MembersReport, Query};
 use mcomp_wire::{Kind, Role};
 use parking_lot::{Condvar, Mutex};
 use uuid::Uuid;
@@ -27,6 +28,8 @@ const SEND_BYTES: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_millis(100);
 /// For a connection, and for a peer that does not take what it is sent.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// For a question to another server.
+const ASK_TIMEOUT: Duration = Duration::from_millis(500);
 /// Between two signs of life.
 const HEARTBEAT: Duration = Duration::from_millis(50);
 /// A server is suspected when it was not heard of for so many times as long as usual, but not before the least.
@@ -56,8 +59,8 @@ struct Signs {
 #[derive(Debug)]
 struct Link {
     peer: u32,
-    /// In the order in which they are tried.
-    endpoints: Vec<Endpoint>,
+    /// Its address in mcomp.cfg.
+    first: String,
     hello: Hello,
     trust: PeerTrust,
     /// Guards what waits, and the connection while nobody sends. Taken last.
@@ -65,15 +68,18 @@ struct Link {
     news: Condvar,
 }
 
-/// - `connected` from when a connection is there until it fails.
-/// - The connection is in `idle`, in `stuck`, or with who sends.
+/// - `connected` from when a connection is there until it fails, or leads to where the server was before.
+/// - The connection of this `life` is in `idle`, in `stuck`, or with who sends; one of an earlier life is of no more use.
 #[derive(Debug, Default)]
 struct Queue {
     bodies: VecDeque<Vec<u8>>,
     bytes: usize,
     connected: bool,
+    life: u64,
     idle: Option<Box<Pipe>>,
     stuck: Option<Box<Pipe>>,
+    /// Where the server was moved to.
+    moved_to: Option<String>,
     stopped: bool,
 }
 
@@ -83,6 +89,7 @@ struct Pipe {
     connection: Connection,
     frames: Vec<u8>,
     number: u64,
+    life: u64,
 }
 
 impl Links {
@@ -98,13 +105,9 @@ impl Links {
                 features: 0,
                 auth: Vec::new(),
             };
-            let address = config.servers()[peer as usize].address.to_string();
-            // A server of this machine is reached with less work.
-            let unix = Endpoint::Unix(unix_name(config.name(), peer, &address));
-            let near = address.to_socket_addrs().is_ok_and(|mut found| found.any(|one| is_local(one.ip())));
-            let endpoints = near.then_some(unix).into_iter().chain([Endpoint::Tcp(address)]).collect();
+            let first = config.servers()[peer as usize].address.to_string();
             let (queue, news) = (Mutex::default(), Condvar::new());
-            Arc::new(Link { peer, endpoints, hello, trust: trust.clone(), queue, news })
+            Arc::new(Link { peer, first, hello, trust: trust.clone(), queue, news })
         };
         let links = (0..config.n()).map(|peer| (peer != own).then(|| link(peer))).collect();
         let heard = (0..config.n()).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect();
@@ -122,6 +125,26 @@ impl Links {
             work
         };
         self.links.iter().flatten().map(|link| (format!("block-link-{}", link.peer), work(link))).collect()
+    }
+
+    /// Servers are where these say from now on.
+    pub(super) fn follow(&self, members: &MembersReport) {
+        for link in self.links.iter().flatten() {
+            let is_ahead = members.next(link.peer).is_some_and(|(_, next)| next == link.first);
+            let member = members.members.get(&link.peer).filter(|_| is_ahead).map(|member| member.address.as_str());
+            link.follow(members.address(link.peer).or(member));
+        }
+    }
+
+    /// Asks the others which servers there are, over connections for that alone.
+    pub(super) fn ask_members(&self, is_stopping: impl Fn() -> bool) -> Option<MembersReport> {
+        self.links.iter().flatten().take_while(|_| !is_stopping()).find_map(|link| {
+            let mut connection = link.connect(ASK_TIMEOUT).ok()?;
+            match connection.call(Kind::Query, &Query::MembersHere) {
+                Ok(Found::Members(report)) => Some(report),
+                _ => None,
+            }
+        })
     }
 
     /// Sends a body to a server, or loses it.
@@ -165,6 +188,18 @@ impl Signs {
 }
 
 impl Link {
+    /// The server is at this address, or where mcomp.cfg says.
+    fn follow(&self, address: Option<&str>) {
+        let mut queue = self.queue.lock();
+        if queue.moved_to.as_deref() != address {
+            queue.moved_to = address.map(str::to_owned);
+            let closed_without_the_lock = queue.forget();
+            drop(queue);
+            drop(closed_without_the_lock);
+            self.news.notify_one();
+        }
+    }
+
     fn push(&self, body: Vec<u8>) {
         let mut queue = self.queue.lock();
         if !queue.connected || queue.bytes + body.len() > QUEUE_BYTES {
@@ -183,6 +218,10 @@ impl Link {
         loop {
             {
                 let mut queue = self.queue.lock();
+                if pipe.life != queue.life {
+                    drop(queue);
+                    return;
+                }
                 if queue.bodies.is_empty() {
                     queue.idle = Some(pipe);
                     return;
@@ -196,30 +235,38 @@ impl Link {
                 }
                 Ok(taken) => {
                     pipe.frames.drain(..taken);
-                    self.queue.lock().stuck = Some(pipe);
-                    self.news.notify_one();
+                    let mut queue = self.queue.lock();
+                    if pipe.life == queue.life {
+                        queue.stuck = Some(pipe);
+                        drop(queue);
+                        self.news.notify_one();
+                    }
                     return;
                 }
-                Err(error) => return self.fail(&error),
+                Err(error) => return self.fail(pipe.life, &error),
             }
         }
     }
 
-    fn fail(&self, error: &mcomp_net::CallError) {
+    fn fail(&self, life: u64, error: &mcomp_net::CallError) {
         tracing::debug!(peer = self.peer, %error, "link for blocks lost");
-        let _closed_without_the_lock = self.queue.lock().forget();
+        let mut queue = self.queue.lock();
+        let closed_without_the_lock = (life == queue.life).then(|| queue.forget());
+        drop(queue);
+        drop(closed_without_the_lock);
         self.news.notify_one();
     }
 
     fn run(&self, sign: &impl Fn() -> Vec<u8>) {
         while !self.queue.lock().stopped {
-            match self.connect() {
+            match self.connect(TIMEOUT) {
                 Ok(connection) => {
                     // A system that cannot do so notices later that a network is well again.
                     let _ = connection.stream().set_unconfirmed(TIMEOUT);
                     {
                         let mut queue = self.queue.lock();
-                        queue.idle = Some(Box::new(Pipe { connection, frames: Vec::new(), number: 0 }));
+                        let life = queue.life;
+                        queue.idle = Some(Box::new(Pipe { connection, frames: Vec::new(), number: 0, life }));
                         queue.connected = true;
                     }
                     self.serve(sign);
@@ -231,13 +278,18 @@ impl Link {
         }
     }
 
-    fn connect(&self) -> Result<Connection, ConnectError> {
-        let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
+    fn connect(&self, timeout: Duration) -> Result<Connection, ConnectError> {
+        let timeouts = Timeouts { connect: timeout, request: timeout };
         let trust = Trust { keyring: self.trust.keyring.as_deref(), tls: self.trust.tls.as_ref() };
-        let mut opened = self.endpoints.iter().map(|endpoint| Connection::open(endpoint, &self.hello, timeouts, trust));
-        let first = opened.next().expect("a server has an address");
+        let address = self.queue.lock().moved_to.clone().unwrap_or_else(|| self.first.clone());
+        // A server of this machine is reached with less work.
+        let unix = Endpoint::Unix(unix_name(&self.hello.cluster, self.peer, &address));
+        let near = address.to_socket_addrs().is_ok_and(|mut found| found.any(|one| is_local(one.ip())));
+        let mut endpoints = near.then_some(unix).into_iter().chain([Endpoint::Tcp(address)]);
+        let mut open = || endpoints.next().map(|endpoint| Connection::open(&endpoint, &self.hello, timeouts, trust));
+        let first = open().expect("a server has an address");
         // What another way says counts more than that this one is not there.
-        if first.is_ok() { first } else { opened.next().unwrap_or(first) }
+        if first.is_ok() { first } else { open().unwrap_or(first) }
     }
 
     /// Says that this server lives, and sends what sockets did not take, until the connection breaks.
@@ -259,7 +311,7 @@ impl Link {
                         pipe.frames.clear();
                         self.send(pipe);
                     }
-                    Err(error) => return self.fail(&error),
+                    Err(error) => return self.fail(pipe.life, &error),
                 },
             }
         }
@@ -292,6 +344,7 @@ impl Queue {
     #[must_use]
     fn forget(&mut self) -> [Option<Box<Pipe>>; 2] {
         self.connected = false;
+        self.life += 1;
         self.bodies.clear();
         self.bytes = 0;
         [self.idle.take(), self.stuck.take()]

@@ -41,6 +41,7 @@ use mcomp_wire::{BLOCK_SIZE, limits};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::metadata::PeerTrust;
+use crate::moved::OnMoved;
 use crate::server::{Spawn, StartError};
 
 pub(crate) use execute::Asker;
@@ -69,6 +70,8 @@ const KEPT: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Replicas {
     id: u32,
+    /// Where it is by its own mcomp.cfg.
+    address: String,
     n: u32,
     /// Copies of each block.
     replicas: u32,
@@ -87,10 +90,12 @@ pub(crate) struct Replicas {
     /// Whose operations those are that come without a name, and the last number of one. Relaxed: it grows.
     session: u64,
     clock: AtomicU64,
-    /// How many blocks were filled again; taken alone.
-    fills: Mutex<u64>,
+    /// How many blocks were filled again, and which seat this server has; taken alone.
+    fills: Mutex<Fills>,
     filled: Condvar,
     gate: hold::Gate,
+    /// What to do when another server has taken the place of this one.
+    on_moved: Option<OnMoved>,
     /// Relaxed: a flag that is looked at again soon.
     stopping: AtomicBool,
     /// What was refused or lost; relaxed counts.
@@ -109,6 +114,13 @@ pub(crate) struct Counts {
     pub(crate) asked_again: AtomicU64,
     /// Blocks that were filled again.
     pub(crate) filled: AtomicU64,
+}
+
+/// What the thread that joins and fills waits for.
+#[derive(Debug, Default)]
+struct Fills {
+    blocks: u64,
+    seat: u16,
 }
 
 /// What is known of the replicas.
@@ -152,12 +164,14 @@ impl Replicas {
         id: u32,
         segment: Arc<Segment>,
         trust: &PeerTrust,
+        on_moved: Option<OnMoved>,
         spawn: Spawn,
     ) -> Result<Arc<Replicas>, StartError> {
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the operating system has random numbers");
         let replicas = Arc::new(Replicas {
             id,
+            address: config.servers()[id as usize].address.to_string(),
             n: config.n(),
             replicas: config.replicas(),
             part: config.k() / BLOCK_SIZE,
@@ -173,6 +187,7 @@ impl Replicas {
             fills: Mutex::default(),
             filled: Condvar::new(),
             gate: hold::Gate::default(),
+            on_moved,
             stopping: AtomicBool::new(false),
             counts: Counts::default(),
             threads: Mutex::default(),
@@ -195,7 +210,10 @@ impl Replicas {
         self.stopping.store(true, Ordering::Relaxed);
         self.links.stop();
         self.timer.stop();
-        self.filled.notify_all();
+        {
+            let _fills = self.fills.lock();
+            self.filled.notify_all();
+        }
         for shard in &self.shards {
             let mut shard = shard.lock();
             let Shard { coordinators, waiting, .. } = &mut *shard;
@@ -215,11 +233,15 @@ impl Replicas {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// The servers that keep blocks are these from now on. What was said before counts no more.
-    pub(crate) fn note(&self, members: &MembersReport) {
+    /// The servers that keep blocks are these from now on, and this one has that seat. What was said before counts no
+    /// more.
+    pub(crate) fn note(&self, members: &MembersReport, seat: u16) {
+        self.take_seat(seat);
         if self.view.read().members == *members {
             return;
         }
+        self.make_room(members, seat);
+        self.links.follow(members);
         let mut view = self.view.write();
         let own = members.members.get(&self.id);
         let is_own = |memory: uuid::Uuid| memory.as_bytes() == &self.segment.segment_id();

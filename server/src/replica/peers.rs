@@ -20,7 +20,6 @@ impl Replicas {
             let message = format!("server {} does not speak to server {}", envelope.from, self.id);
             return Err(Refusal::new(Status::Malformed, message));
         }
-        self.links.heard(envelope.from);
         let view = self.view.read();
         // A server that is behind hears of the epoch soon, and is asked again.
         if envelope.epoch != view.epoch || view.own.is_none() {
@@ -30,6 +29,7 @@ impl Replicas {
             }
             return Ok(());
         }
+        self.links.heard(envelope.from);
         // Of what is not held as this server is, only answers are taken.
         let is_aside = self.put_aside(&view, &envelope, body);
         let mut out = self.outgoing(&view);

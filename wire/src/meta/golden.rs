@@ -7,7 +7,8 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::{
-    Allocate, Answer, Ask, Command, ConsensusReport, Found, Lease, LockReport, Owner, Query, Region, SpaceReport, Told,
+    Allocate, Answer, Ask, Command, ConsensusReport, Found, Lease, LockReport, Member, MembersReport, Owner, Query,
+    Region, Seat, SpaceReport, Told,
 };
 use crate::control::{decode, encode};
 
@@ -83,6 +84,10 @@ fn golden_commands() {
     same(&Command::Collect, &[&[13]]);
     let part = Command::Reset { part: 7, last: true, regions: vec![a_region()] };
     same(&part, &[&[14], &[7], &[1], &[1], &region_bytes()]);
+    let join = Command::Join { server: 2, memory: ID, seat: 300, address: "h:1".into() };
+    same(&join, &[&[15], &[2], ID_BYTES, &[0xac, 2], &[3], b"h:1"]);
+    same(&Command::Move { server: 2, address: None }, &[&[16], &[2], &[0]]);
+    same(&Command::Move { server: 2, address: Some("h:1".into()) }, &[&[16], &[2], &[1, 3], b"h:1"]);
 }
 
 /// The example in docs/protocol.md.
@@ -126,6 +131,8 @@ fn golden_queries() {
     same(&Query::Space, &[&[4]]);
     same(&Query::Locks { from: String::new() }, &[&[5], &[0]]);
     same(&Query::Consensus, &[&[6]]);
+    same(&Query::Members, &[&[7]]);
+    same(&Query::MembersHere, &[&[8]]);
 }
 
 #[test]
@@ -151,5 +158,23 @@ fn golden_found() {
     same(&locks, &[&[3], &[1], &[1, b'l'], &[2], &[1], &[1], ID_BYTES, &[0xac, 2], &[4], &[1, 1, b'm']]);
     let report =
         ConsensusReport { leader: Some(1), term: 2, committed: 300, applied: 4, now_ms: 5, voters: vec![0, 1, 2] };
+    let member = Member { memory: ID, incarnation: 300, is_heir: true, address: "h:1".into() };
+    let seat = Seat { number: 1, address: Some("h:1".into()), next: Some((3, "i:2".into())), last: 300 };
+    let members = MembersReport { epoch: 4, members: [(2, member)].into(), seats: [(2, seat)].into() };
+    same(
+        &Found::Members(members),
+        &[
+            &[5, 4],
+            &[1, 2],
+            ID_BYTES,
+            &[0xac, 2, 1, 3],
+            b"h:1",
+            &[1, 2, 1, 1, 3],
+            b"h:1",
+            &[1, 3, 3],
+            b"i:2",
+            &[0xac, 2],
+        ],
+    );
     same(&Found::Consensus(report), &[&[4], &[1, 1], &[2], &[0xac, 2], &[4], &[5], &[3, 0, 1, 2]]);
 }

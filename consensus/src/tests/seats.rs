@@ -1,0 +1,282 @@
+//! Servers that are moved: the vote passes from one machine to another.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use mcomp_meta::Ticket;
+use mcomp_wire::Space;
+use mcomp_wire::meta::{Answer, Ask, Command};
+use uuid::Uuid;
+
+use crate::{Compaction, Node, Peer, PeerMessage, Persist, Recovered, Settings, TICK_MS};
+
+/// A machine: a server's process, if it runs, and its disk.
+struct Machine {
+    server: u32,
+    node: Option<Node>,
+    disk: Recovered,
+}
+
+/// Machines, and which of them is reached under which name.
+struct Cluster {
+    machines: Vec<Machine>,
+    at: BTreeMap<Peer, usize>,
+    now_ms: u64,
+    compaction: Compaction,
+    number: u64,
+    told: BTreeMap<Ticket, Answer>,
+}
+
+impl Cluster {
+    fn new(compaction: Compaction) -> Cluster {
+        let at = (0..3).map(|server| (Peer::first(server), server as usize)).collect();
+        let mut cluster =
+            Cluster { machines: Vec::new(), at, now_ms: 1000, compaction, number: 0, told: BTreeMap::new() };
+        for server in 0..3 {
+            cluster.add(server);
+        }
+        for to in 0..3 {
+            for from in (0..3).filter(|from| *from != to) {
+                cluster.node(to).connected(Peer::first(from as u32));
+            }
+        }
+        cluster.until("there is a leader", |cluster| cluster.leader().is_some());
+        (0..3).for_each(|server| cluster.done_by(Some(server as usize), join(server, u128::from(server) + 1, 0)));
+        cluster
+    }
+
+    /// A new machine for a server.
+    fn add(&mut self, server: u32) -> usize {
+        let at = self.machines.len();
+        self.machines.push(Machine { server, node: None, disk: Recovered::default() });
+        self.start(at);
+        at
+    }
+
+    fn start(&mut self, at: usize) {
+        let Machine { server, disk, .. } = &self.machines[at];
+        let space = Space::new(4096, 3).unwrap();
+        let settings = Settings { id: *server, space, quarantine_ms: 0, spread: false, compaction: self.compaction };
+        let mut number = at as u128 * 1_000_003 + u128::from(self.now_ms);
+        let random = move || {
+            number = number.wrapping_mul(0x5851_f42d_4c95_7f2d_1405_7b7e_f767_814f).wrapping_add(1);
+            number >> 64
+        };
+        let mut node = Node::new(settings, disk.clone(), Box::new(random)).unwrap();
+        node.set_time(self.now_ms);
+        self.machines[at].node = Some(node);
+    }
+
+    fn kill(&mut self, at: usize) {
+        self.machines[at].node = None;
+    }
+
+    fn node(&mut self, at: usize) -> &mut Node {
+        self.machines[at].node.as_mut().expect("it runs")
+    }
+
+    fn leader(&self) -> Option<usize> {
+        self.machines.iter().position(|machine| machine.node.as_ref().is_some_and(Node::leads))
+    }
+
+    /// A tenth of a second, and everything that is said in it.
+    fn step(&mut self) {
+        self.now_ms += TICK_MS;
+        for machine in &mut self.machines {
+            if let Some(node) = &mut machine.node {
+                node.set_time(self.now_ms);
+                node.tick();
+            }
+        }
+        let mut letters = VecDeque::new();
+        loop {
+            for machine in &mut self.machines {
+                let Some(node) = &mut machine.node else { continue };
+                while let Some(ready) = node.ready() {
+                    keep(&mut machine.disk, ready.persist);
+                    let advanced = node.advance().unwrap();
+                    let done = advanced.told.into_iter().filter_map(|(ticket, told)| Some((ticket, told.ok()?.answer)));
+                    self.told.extend(done);
+                    let sent = ready.send.into_iter().chain(advanced.send);
+                    letters.extend(sent.map(|(to, message)| (node.peer(), to, message.encode())));
+                }
+            }
+            let Some((from, to, bytes)) = letters.pop_front() else { return };
+            if from.server == to.server {
+                // They go by different configurations, each of which says that it is at the server's address itself.
+                continue;
+            }
+            let Some(machine) = self.at.get(&to).map(|at| &mut self.machines[*at]) else { continue };
+            let Some(node) = &mut machine.node else { continue };
+            let message = PeerMessage::decode(&bytes, from, to.server).unwrap();
+            node.receive(from, message).unwrap();
+        }
+    }
+
+    fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Cluster) -> bool) {
+        for _ in 0..300 {
+            if is_so(self) {
+                return;
+            }
+            self.step();
+        }
+        panic!("not in 30 seconds: {what}");
+    }
+
+    /// Has a command done, in a session of its own: it is handed in until there is an answer.
+    fn done(&mut self, command: Command) {
+        self.done_by(None, command);
+    }
+
+    /// The same, handed in at one machine, or at whoever leads.
+    fn done_by(&mut self, at: Option<usize>, command: Command) {
+        self.number += 1;
+        let open = Command::Open { token: Uuid::from_u128(self.number.into()), ttl_ms: 10_000 };
+        let Answer::Session { id, .. } = self.answer(None, Uuid::nil(), open) else {
+            panic!("a session was asked for")
+        };
+        self.answer(at, id, command);
+    }
+
+    fn answer(&mut self, at: Option<usize>, session: Uuid, command: Command) -> Answer {
+        let ask = Ask { session, number: 1, settled: 0, command };
+        let ticket = Ticket::of(&ask);
+        self.until(&format!("{:?} is done", ask.command), |cluster| {
+            if let Some(at) = at.or(cluster.leader()) {
+                cluster.node(at).submit(ask.clone());
+                cluster.step();
+            }
+            cluster.told.contains_key(&ticket)
+        });
+        self.told[&ticket].clone()
+    }
+
+    /// Who votes, as every machine that runs and votes sees it, if they agree.
+    fn voters(&mut self) -> Option<BTreeSet<Peer>> {
+        let seen = self.machines.iter().filter_map(|machine| {
+            let voters = machine.node.as_ref()?.voters();
+            let ids = |ids: &[u64]| ids.iter().filter_map(|id| Peer::of_raft_id(*id)).collect::<BTreeSet<Peer>>();
+            let own = machine.node.as_ref()?.peer();
+            ids(&voters.voters).contains(&own).then(|| (ids(&voters.voters), voters.outgoing.is_empty()))
+        });
+        let seen: BTreeSet<_> = seen.collect();
+        match seen.into_iter().collect::<Vec<_>>().as_slice() {
+            [(voters, true)] => Some(voters.clone()),
+            _ => None,
+        }
+    }
+
+    /// Moves a server to a new machine, which is told where it is from the outside, as links are.
+    fn replace(&mut self, server: u32, seat: u16) -> usize {
+        self.done(Command::Move { server, address: Some(format!("h:{}", 100 * server + u32::from(seat))) });
+        let (peer, at) = (Peer { server, seat }, self.add(server));
+        self.at.insert(peer, at);
+        self.until("the new machine has the log", |cluster| {
+            cluster.node(at).peer() == peer && cluster.node(at).state().members().next(server).is_some()
+        });
+        self.done_by(Some(at), join(server, u128::from(seat) * 100, seat));
+        let wanted = self.seated();
+        self.until("the vote has passed", |cluster| cluster.voters().as_ref() == Some(&wanted));
+        at
+    }
+
+    fn seated(&mut self) -> BTreeSet<Peer> {
+        let leader = self.leader().expect("there is a leader");
+        let members = self.node(leader).state().members().clone();
+        (0..3).map(|server| Peer { server, seat: members.seat(server) }).collect()
+    }
+}
+
+fn join(server: u32, memory: u128, seat: u16) -> Command {
+    Command::Join { server, memory: Uuid::from_u128(memory), seat, address: format!("first:{}", 1 + server) }
+}
+
+fn keep(disk: &mut Recovered, persist: Persist) {
+    if let Some(image) = persist.image {
+        match persist.forget_up_to {
+            Some(up_to) => disk.entries.retain(|entry| entry.index > up_to),
+            None => disk.entries.clear(),
+        }
+        disk.image = Some(image);
+    }
+    if let Some(first) = persist.entries.first() {
+        disk.entries.retain(|entry| entry.index < first.index);
+        disk.entries.extend(persist.entries.iter().cloned());
+    }
+    disk.hard_state = persist.hard_state.unwrap_or(disk.hard_state);
+    disk.joined |= persist.joined;
+    disk.seat = persist.seat.unwrap_or(disk.seat);
+}
+
+const LONG: Compaction = Compaction { log_bytes: 1 << 20, kept_entries: 0 };
+const SHORT: Compaction = Compaction { log_bytes: 1, kept_entries: 0 };
+
+#[test]
+fn every_server_is_replaced_in_turn_and_the_old_machines_are_of_no_use_any_more() {
+    for compaction in [LONG, SHORT] {
+        let mut cluster = Cluster::new(compaction);
+        // The leader last: its own vote passes, too.
+        let leader = cluster.leader().unwrap() as u32;
+        for server in (1..=3).map(|n| (leader + n) % 3) {
+            cluster.replace(server, 1);
+        }
+        let moved: BTreeSet<Peer> = (0..3).map(|server| Peer { server, seat: 1 }).collect();
+        assert_eq!(cluster.voters(), Some(moved));
+        (0..3).for_each(|old| cluster.kill(old));
+        cluster.done(Command::Collect);
+        (0..3).for_each(|new| cluster.kill(3 + new));
+        (0..3).for_each(|old| cluster.start(old));
+        (0..100).for_each(|_| cluster.step());
+        assert_eq!(cluster.leader(), None, "who was replaced leads nobody");
+    }
+}
+
+#[test]
+fn a_dead_server_is_replaced_and_another_may_die_after_it() {
+    for compaction in [LONG, SHORT] {
+        let mut cluster = Cluster::new(compaction);
+        let dead = cluster.leader().unwrap();
+        cluster.kill(dead);
+        let new = cluster.replace(dead as u32, 1);
+        cluster.kill((dead + 1) % 3);
+        cluster.done(Command::Collect);
+        // What stands on its disk says which seat it has.
+        cluster.kill(new);
+        cluster.start(new);
+        assert_eq!(cluster.node(new).peer(), Peer { server: dead as u32, seat: 1 });
+        cluster.done(Command::Collect);
+    }
+}
+
+#[test]
+fn leaders_die_in_the_middle_of_a_change_and_it_goes_on() {
+    for steps in 0..12 {
+        let mut cluster = Cluster::new(if steps % 2 == 0 { LONG } else { SHORT });
+        let server = (cluster.leader().unwrap() as u32 + 1) % 3;
+        cluster.done(Command::Move { server, address: Some("h:1".into()) });
+        let (peer, at) = (Peer { server, seat: 1 }, cluster.add(server));
+        cluster.at.insert(peer, at);
+        cluster.until("it has the log", |cluster| cluster.node(at).state().members().next(server).is_some());
+        cluster.done_by(Some(at), join(server, 77, 1));
+        (0..steps / 3).for_each(|_| cluster.step());
+        if let Some(leader) = cluster.leader() {
+            cluster.kill(leader);
+            (0..steps).for_each(|_| cluster.step());
+            cluster.start(leader);
+        }
+        cluster.until("there is a leader", |cluster| cluster.leader().is_some());
+        let wanted = cluster.seated();
+        assert!(wanted.contains(&peer));
+        cluster.until("the vote has passed", |cluster| cluster.voters().as_ref() == Some(&wanted));
+    }
+}
+
+#[test]
+fn a_move_that_is_given_up_leaves_no_listener() {
+    let mut cluster = Cluster::new(LONG);
+    let server = (cluster.leader().unwrap() as u32 + 1) % 3;
+    cluster.done(Command::Move { server, address: Some("h:1".into()) });
+    let listeners = |cluster: &mut Cluster| cluster.leader().map(|at| cluster.node(at).voters().learners.len());
+    cluster.until("the new seat listens", |cluster| listeners(cluster) == Some(1));
+    cluster.done(Command::Move { server, address: None });
+    cluster.until("it does not any more", |cluster| listeners(cluster) == Some(0));
+}

@@ -8,6 +8,7 @@
 /// The network among the servers, which can be broken.
 mod network;
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -271,6 +272,13 @@ impl Cluster {
         self.servers[id as usize] = Some(child);
     }
 
+    /// Starts another process as server `id`, by a mcomp.cfg of its own and under a wrapper. The one that runs is not
+    /// waited for: it is what comes back.
+    pub(crate) fn start_server_elsewhere(&mut self, id: u32, config: &Path, wrapper: &[&str]) -> Moved {
+        let (child, _) = self.start_process_by(config, wrapper, "server", id);
+        Moved(self.servers[id as usize].replace(child).into())
+    }
+
     /// Starts snapshot process `id` and waits until it serves.
     pub(crate) fn start_snapshotter(&mut self, id: u32) {
         self.start_snapshotter_under(&[], id);
@@ -377,9 +385,13 @@ impl Cluster {
     }
 
     fn start_process(&self, wrapper: &[&str], role: &str, id: u32) -> (Child, String) {
-        let log = File::options().create(true).append(true).open(self.log_path(role, id)).expect("a log");
         let config = if role == "server" { self.config_of_server(id) } else { self.config_path.clone() };
-        let mut command = self.command_by(&config, &[role, "--id", &id.to_string()]);
+        self.start_process_by(&config, wrapper, role, id)
+    }
+
+    fn start_process_by(&self, config: &Path, wrapper: &[&str], role: &str, id: u32) -> (Child, String) {
+        let log = File::options().create(true).append(true).open(self.log_path(role, id)).expect("a log");
+        let mut command = self.command_by(config, &[role, "--id", &id.to_string()]);
         command.arg("--die-with").arg(std::process::id().to_string());
         let mut command = under(wrapper, command);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn().expect("mcomp starts");
@@ -417,6 +429,33 @@ impl Drop for Cluster {
             }
         }
         self.end_all();
+    }
+}
+
+/// A server whose place another one takes: it is killed when it is dropped, if it has not ended.
+pub(crate) struct Moved(RefCell<Option<Child>>);
+
+impl Moved {
+    /// Kills it on the spot.
+    pub(crate) fn kill(&self) {
+        end(&mut self.0.borrow_mut(), Signal::KILL);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        signal_child(self.0.borrow().as_ref(), signal);
+    }
+
+    /// It must end well by itself, unless it was killed.
+    pub(crate) fn end(&self) {
+        if let Some(mut child) = self.0.borrow_mut().take() {
+            assert_eq!(wait_for_end(&mut child).code(), Some(0), "who was replaced ends well");
+        }
+    }
+}
+
+impl Drop for Moved {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 

@@ -14,6 +14,9 @@ use crate::harness::{Cluster, PATIENCE, Setup, length, seed};
 /// What clients saw, and whether one register could have told them that.
 mod history;
 
+/// Servers that are replaced by others.
+mod moves;
+
 /// Harm done to servers and their network.
 mod plague;
 

@@ -15,6 +15,7 @@ use crate::agreed::Doors;
 use crate::ask::Ask;
 use crate::era::Eras;
 use crate::lane::Lane;
+use crate::moved::Asked;
 use crate::pool::{Lease, Pool};
 use crate::sink::Sink;
 use crate::transfer::{OnFailure, drive, single, verdict};
@@ -56,6 +57,7 @@ struct Inner {
     pools: Vec<Pool>,
     eras: Eras,
     doors: Doors,
+    asked: Asked,
 }
 
 /// A cluster is shared between threads.
@@ -84,7 +86,14 @@ impl Cluster {
         let pool = |server| Pool::new(server, Arc::clone(&options), keyring.clone(), tls.clone());
         let pools = (0..space.n()).map(pool).collect();
         Ok(Cluster {
-            inner: Arc::new(Inner { space, replicas, pools, eras: Eras::new(), doors: Doors::default() }),
+            inner: Arc::new(Inner {
+                space,
+                replicas,
+                pools,
+                eras: Eras::new(),
+                doors: Doors::default(),
+                asked: Asked::default(),
+            }),
             bound: None,
             fence: None,
         })
@@ -195,6 +204,11 @@ impl Cluster {
     /// The connections for what the servers agree on.
     pub(crate) fn doors(&self) -> &Doors {
         &self.inner.doors
+    }
+
+    /// When it was asked last where the servers are.
+    pub(crate) fn asked(&self) -> &Asked {
+        &self.inner.asked
     }
 
     /// Refuses what was learned in `era` if there is another now.

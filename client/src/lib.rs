@@ -52,6 +52,7 @@ mod error;
 mod lane;
 mod link;
 mod local;
+mod moved;
 mod names;
 mod options;
 mod peer;

@@ -68,6 +68,11 @@ impl Standing {
             && self.shunned_until_ms.compare_exchange(until, later, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
+    /// Whether it has answered when it was asked last.
+    pub(crate) fn is_known_good(&self) -> bool {
+        self.shunned_until_ms.load(Ordering::Relaxed) == 0
+    }
+
     /// It did not answer.
     pub(crate) fn failed(&self) {
         let shun = (self.shun_ms.load(Ordering::Relaxed) * 2).clamp(SHUN_MS, SHUN_MOST_MS);

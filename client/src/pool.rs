@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use mcomp_net::Connection;
 use mcomp_net::auth::Keyring;
 use mcomp_net::tls::Tls;
@@ -41,8 +41,8 @@ pub(crate) struct Pool {
     tls: Option<Tls>,
     names: Names,
     standing: Standing,
-    /// Whether the server is on this machine; asked when the first connection is made.
-    near: OnceLock<bool>,
+    /// Where the server is.
+    place: ArcSwap<Place>,
     /// The server's segment, if it is read without asking the server.
     local: ArcSwapOption<Local>,
     /// Whether this era's epoch was held against that of the other servers. Changed under the lock of
@@ -62,6 +62,20 @@ pub(crate) struct Pool {
     state: Mutex<State>,
     /// Something was promised to a thread that waits.
     freed: Condvar,
+}
+
+/// An address, and what is known of it.
+#[derive(Debug)]
+struct Place {
+    address: String,
+    /// Whether it is on this machine; asked when the first connection is made.
+    near: OnceLock<bool>,
+}
+
+impl Place {
+    fn new(address: String) -> Place {
+        Place { address, near: OnceLock::new() }
+    }
 }
 
 /// - `idle`, the slots and the links on loan together are `open <= max_connections`.
@@ -84,6 +98,7 @@ impl Pool {
     /// A pool without connections.
     pub(crate) fn new(server: u32, options: Arc<Options>, keyring: Option<Arc<Keyring>>, tls: Option<Tls>) -> Pool {
         let address = options.servers[server as usize].clone();
+        let place = ArcSwap::from_pointee(Place::new(address.clone()));
         let peer = Peer { server, address };
         let slots = Slots::new(options.max_connections);
         Pool {
@@ -93,7 +108,7 @@ impl Pool {
             tls,
             names: Names::new(),
             standing: Standing::default(),
-            near: OnceLock::new(),
+            place,
             local: ArcSwapOption::empty(),
             proven: AtomicBool::new(false),
             offered: AtomicBool::new(false),
@@ -108,6 +123,22 @@ impl Pool {
     /// The server as errors name it.
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// Where the server is.
+    pub(crate) fn address(&self) -> String {
+        self.place.load().address.clone()
+    }
+
+    /// The server is at this address from now on. Links to where it was break by themselves: it has gone from there.
+    /// Whether that is news.
+    pub(crate) fn move_to(&self, address: &str) -> bool {
+        let is_news = self.place.load().address != address;
+        if is_news {
+            tracing::debug!(server = self.peer.server, address, "the server was moved");
+            self.place.store(Arc::new(Place::new(address.to_owned())));
+        }
+        is_news
     }
 
     /// Names for operations on the replicated blocks whose home this server is.
@@ -257,7 +288,7 @@ impl Pool {
         let welcome = &connection.greeting().welcome;
         let epoch = welcome.config_epoch;
         let wants_segment =
-            self.options.segment && !self.is_replicated() && self.is_near() && self.local.load().is_none();
+            self.options.segment && !self.is_replicated() && self.place.load().is_near() && self.local.load().is_none();
         let anchor = wants_segment.then(|| connection.stream().handle());
         let mut state = self.state.lock();
         self.check_era(era)?;

@@ -40,6 +40,9 @@ impl Cluster {
         let all = (0..self.replicas()).map(|replica| (home + replica) % n);
         let (mut good, bad): (Vec<u32>, Vec<u32>) =
             all.partition(|server| self.pool(*server).standing().is_good(PATIENCE));
+        if !bad.is_empty() {
+            self.miss();
+        }
         good.extend(bad);
         good
     }
@@ -94,6 +97,7 @@ impl Cluster {
                     break;
                 }
             }
+            self.miss();
             let pause = Duration::from_millis(fastrand::u64(PAUSE_MS));
             // A name that is too old is no reason to wait.
             if ask.name.is_some() || Instant::now() >= deadline {

@@ -18,6 +18,12 @@ impl Cluster {
     /// The status of every server, by id. All are asked at once, so that several dead ones cost no
     /// more time than one.
     pub fn statuses(&self) -> Vec<Result<ServerStatus, Error>> {
+        let statuses = self.statuses_once();
+        let is_elsewhere = self.replicas() > 1 && statuses.iter().any(Result::is_err) && self.look_for_moved();
+        if is_elsewhere { self.statuses_once() } else { statuses }
+    }
+
+    fn statuses_once(&self) -> Vec<Result<ServerStatus, Error>> {
         std::thread::scope(|scope| {
             let asked: Vec<_> = (0..self.space().n()).map(|server| scope.spawn(move || self.status(server))).collect();
             let of_thread = |thread: std::thread::ScopedJoinHandle<'_, _>| thread.join();

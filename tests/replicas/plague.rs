@@ -28,7 +28,8 @@ pub(super) struct Plagues {
     pub(super) losses: u64,
 }
 
-struct Stop<'a>(&'a AtomicBool);
+/// Says that it is over, also when a test fails.
+pub(super) struct Stop<'a>(pub(super) &'a AtomicBool);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {

@@ -82,7 +82,7 @@ impl ClusterStatus {
             let servers = cluster.statuses();
             (servers, snapshotters.join().expect("asking for a status does not panic"))
         });
-        let addresses = config.servers().iter().map(|server| server.address.to_string());
+        let addresses = (0..config.n()).map(|id| cluster.address(id));
         let server = |(id, (address, said)): (u32, (String, Result<ServerStatus, mcomp_client::Error>))| Process {
             id,
             address,

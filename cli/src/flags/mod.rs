@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mcomp_client::meta::Fence;
+use mcomp_config::Endpoint;
 
 pub(crate) use agreed::{AllocArgs, FreeArgs, GcArgs, LeaseArgs, LeaseCommand, LockArgs, ReallocArgs, StatArgs};
 pub(crate) use bench::BenchArgs;
@@ -153,7 +154,7 @@ pub(crate) enum Command {
     /// Show what every server and snapshot process is doing
     #[command(after_help = STATUS_EXAMPLES)]
     Status,
-    /// Show the servers that keep replicated blocks
+    /// Show the servers that keep replicated blocks, and move them
     Member(MemberArgs),
     /// Kill a process of the `mcomp up` that runs, on the spot
     #[command(after_help = process::KILL_EXAMPLES)]
@@ -262,19 +263,38 @@ pub(crate) enum ConfigCommand {
 #[command(after_help = "\
 Examples:
   mcomp member ls
-  mcomp member ls --json")]
+  mcomp member replace 1 10.0.0.9:7001")]
 pub(crate) struct MemberArgs {
     #[command(subcommand)]
     pub(crate) command: MemberCommand,
 }
 
 /// What is asked about the members.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum MemberCommand {
     /// List them: which life of its memory each one lives, and whether it is filled
     #[command(after_help = "A server whose memory was lost comes back under a new incarnation, and is filled by the \
-others.\n\nExamples:\n  mcomp member ls")]
+others.\n\nExamples:\n  mcomp member ls\n  mcomp member ls --json")]
     Ls,
+    /// Move a server of replicated blocks to another address
+    #[command(after_help = "\
+The new one is started by you, before or after this, with `mcomp server --id ID` and a mcomp.cfg in which ADDRESS is that \
+of the server. It is given the log and takes the place of the old one, which ends if it still runs. Then it is filled by \
+the other replicas, which is waited for. Whoever still has the old mcomp.cfg finds it; give all machines the new one \
+soon. The server's present address gives up a move that has not come to pass.
+
+Examples:
+  mcomp member replace 1 10.0.0.9:7001
+  mcomp member replace 1 10.0.0.9:7001 --no-wait")]
+    Replace {
+        /// The server, by its number in mcomp.cfg
+        id: u32,
+        /// Where it is to be: host:port
+        address: Endpoint,
+        /// Return when it is agreed on, before it has happened
+        #[arg(long)]
+        no_wait: bool,
+    },
 }
 
 /// `mcomp completion`.

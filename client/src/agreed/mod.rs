@@ -157,6 +157,7 @@ impl Cluster {
                 Err(failed @ Failed::Refused(..)) => return Err(failed),
                 Err(Failed::Silence(error)) => silence = Some(error),
             }
+            self.miss();
             let pause = Duration::from_millis(fastrand::u64(PAUSE_MS));
             if Instant::now() + pause >= deadline {
                 break;

@@ -133,6 +133,12 @@ impl Session {
         self.freed(Command::Collect)
     }
 
+    /// Has a server of replicated blocks live at another address; none, or its present one, to stay. The one there takes its
+    /// place when it comes; see docs/replication.md. For admins.
+    pub fn move_server(&self, server: u32, address: Option<&str>) -> Result<(), Error> {
+        self.ask(Command::Move { server, address: address.map(str::to_owned) }).map(drop)
+    }
+
     pub(super) fn freed(&self, command: Command) -> Result<(u64, u64), Error> {
         match self.ask(command)?.answer {
             Answer::Freed { regions, bytes } => Ok((regions, bytes)),

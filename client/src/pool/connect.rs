@@ -9,7 +9,7 @@ use mcomp_wire::BLOCK_SIZE;
 use mcomp_wire::control::{Hello, features};
 use uuid::Uuid;
 
-use super::Pool;
+use super::{Place, Pool};
 use crate::replicated::PATIENCE;
 use crate::{Checksum, Error};
 
@@ -17,14 +17,15 @@ impl Pool {
     /// Connects and shakes hands: over the Unix socket when the server is on this machine and
     /// listens there, over TCP otherwise. It may take so long.
     pub(super) fn connect(&self, session: Uuid, most: Duration) -> Result<Connection, ConnectError> {
-        if self.options.unix && self.is_near() {
-            let endpoint = Endpoint::Unix(unix_name(&self.options.cluster, self.peer.server, &self.peer.address));
+        let place = self.place.load_full();
+        if self.options.unix && place.is_near() {
+            let endpoint = Endpoint::Unix(unix_name(&self.options.cluster, self.peer.server, &place.address));
             match self.shake_hands(&endpoint, session, most) {
                 Err(ConnectError::Unreachable { source, .. }) if is_nobody(&source) => {}
                 done => return done,
             }
         }
-        self.shake_hands(&Endpoint::Tcp(self.peer.address.clone()), session, most)
+        self.shake_hands(&Endpoint::Tcp(place.address.clone()), session, most)
     }
 
     fn shake_hands(&self, endpoint: &Endpoint, session: Uuid, most: Duration) -> Result<Connection, ConnectError> {
@@ -64,12 +65,6 @@ impl Pool {
         }
     }
 
-    pub(super) fn is_near(&self) -> bool {
-        *self.near.get_or_init(|| {
-            self.peer.address.to_socket_addrs().is_ok_and(|mut found| found.any(|one| is_local(one.ip())))
-        })
-    }
-
     pub(super) fn connect_timeout(&self) -> Duration {
         let most = self.options.connect_timeout.min(self.options.timeout);
         // There is another one to ask.
@@ -78,6 +73,14 @@ impl Pool {
 
     pub(super) fn unreached(&self, error: ConnectError) -> Error {
         self.peer.unreached(error, self.connect_timeout())
+    }
+}
+
+impl Place {
+    pub(super) fn is_near(&self) -> bool {
+        *self
+            .near
+            .get_or_init(|| self.address.to_socket_addrs().is_ok_and(|mut found| found.any(|one| is_local(one.ip()))))
     }
 }
 

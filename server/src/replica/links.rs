@@ -164,10 +164,11 @@ impl Links {
         }
     }
 
-    /// Whether a server does not seem to answer.
-    pub(super) fn suspects(&self, server: u32) -> bool {
+    /// Whether a server does not seem to answer at some moment.
+    pub(super) fn suspects(&self, server: u32, now: Instant) -> bool {
+        let now = now.saturating_duration_since(self.signs.began).as_micros() as u64;
         self.signs.heard.get(server as usize).is_some_and(|(last, gap)| {
-            let silent = self.signs.now().saturating_sub(last.load(Ordering::Relaxed));
+            let silent = now.saturating_sub(last.load(Ordering::Relaxed));
             let usual = gap.load(Ordering::Relaxed) * SUSPECT_AFTER_GAPS;
             silent > usual.max(SUSPECT_AFTER_LEAST.as_micros() as u64)
         })

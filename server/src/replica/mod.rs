@@ -26,11 +26,11 @@ mod peers;
 mod timer;
 mod work;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
 use mcomp_quorum::{Coordinator, Fate, Incarnation, OpId, Refill, Register, Ticket};
@@ -139,6 +139,8 @@ struct View {
 struct Shard {
     coordinators: HashMap<u64, Coordinator<Page>>,
     waiting: HashMap<Ticket, call::Place>,
+    /// Questions in the order in which they are asked again if no answer has come: when, of which block, and which.
+    unanswered: VecDeque<(Instant, u64, u64)>,
     /// Blocks whose contents are asked for, after this server's memory was lost.
     refills: HashMap<u64, Refill<Register<Page>>>,
 }
@@ -153,6 +155,7 @@ enum Want {
 /// Messages that gather while blocks are worked on.
 struct Outgoing<'a> {
     replicas: &'a Replicas,
+    began: Instant,
     envelope: Envelope,
     bodies: Vec<Vec<u8>>,
 }
@@ -307,7 +310,7 @@ impl Replicas {
     }
 
     fn outgoing(&self, view: &View) -> Outgoing<'_> {
-        Outgoing { replicas: self, envelope: self.envelope(view), bodies: Vec::new() }
+        Outgoing { replicas: self, began: Instant::now(), envelope: self.envelope(view), bodies: Vec::new() }
     }
 
     /// A sign of life.

@@ -2,22 +2,26 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+/// What need not be exact is due at multiples of this: so the thread wakes for many at once, and seldom.
+const TICK: Duration = Duration::from_millis(10);
 
 /// Why a block is looked at again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Why {
-    /// The question of this attempt may have been lost.
-    Silence(u64),
+    /// Questions about blocks of its shard may have been lost.
+    Silence,
     /// Somebody else was at work on it.
     BackOff,
 }
 
 /// What is due when.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Timer {
+    began: Instant,
     /// Guards the heap. Taken last.
     state: Mutex<State>,
     news: Condvar,
@@ -29,7 +33,20 @@ struct State {
     stopped: bool,
 }
 
+impl Default for Timer {
+    fn default() -> Timer {
+        Timer { began: Instant::now(), state: Mutex::default(), news: Condvar::new() }
+    }
+}
+
 impl Timer {
+    /// As [`Timer::set`], at the next tick from `at` on.
+    pub(super) fn set_about(&self, at: Instant, block: u64, why: Why) {
+        let past = at.saturating_duration_since(self.began).as_nanos() % TICK.as_nanos();
+        let wait = if past == 0 { Duration::ZERO } else { TICK - Duration::from_nanos(past as u64) };
+        self.set(at + wait, block, why);
+    }
+
     pub(super) fn set(&self, at: Instant, block: u64, why: Why) {
         let mut state = self.state.lock();
         let is_first = state.heap.peek().is_none_or(|Reverse((first, ..))| at < *first);
@@ -59,5 +76,23 @@ impl Timer {
     pub(super) fn stop(&self) {
         self.state.lock().stopped = true;
         self.news.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_need_not_be_exact_is_due_together_and_never_early() {
+        let timer = Timer::default();
+        let at = |ms| timer.began + Duration::from_millis(ms);
+        for ms in [1, 9, 10, 11] {
+            timer.set_about(at(ms), ms, Why::Silence);
+        }
+        timer.set(at(3), 3, Why::BackOff);
+        let heap = std::mem::take(&mut timer.state.lock().heap).into_sorted_vec();
+        let due: Vec<_> = heap.into_iter().rev().map(|Reverse((due, block, _))| (block, due)).collect();
+        assert_eq!(due, [(3, at(3)), (1, at(10)), (9, at(10)), (10, at(10)), (11, at(20))]);
     }
 }

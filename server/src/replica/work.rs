@@ -93,7 +93,7 @@ impl Replicas {
         });
         let mut suspected = Set::default();
         for replica in (0..self.replicas as u8).filter(|replica| *replica != me) {
-            if self.links.suspects(self.server(home, replica)) {
+            if self.links.suspects(self.server(home, replica), out.began) {
                 suspected.add(replica);
             }
         }
@@ -127,7 +127,11 @@ impl Replicas {
             }
         }
         if !coordinator_is_idle(shard, block) {
-            self.timer.set(Instant::now() + SILENCE, block, Why::Silence(attempt));
+            let due = out.began + SILENCE;
+            if shard.unanswered.is_empty() {
+                self.timer.set_about(due, block, Why::Silence);
+            }
+            shard.unanswered.push_back((due, block, attempt));
         }
     }
 
@@ -136,17 +140,29 @@ impl Replicas {
             let view = self.view.read();
             let mut out = self.outgoing(&view);
             let mut shard = self.shard(block).lock();
-            let Some(coordinator) = shard.coordinators.get(&block) else { continue };
             match why {
-                Why::BackOff => {
-                    self.with(&view, &mut shard, block, &mut out, |coordinator, held| coordinator.retry(held))
+                Why::BackOff if shard.coordinators.contains_key(&block) => {
+                    self.with(&view, &mut shard, block, &mut out, |coordinator, held| coordinator.retry(held));
                 }
-                Why::Silence(attempt) if coordinator.attempt() == attempt && !coordinator.is_idle() => {
-                    // Relaxed: a count.
-                    self.counts.asked_again.fetch_add(1, Ordering::Relaxed);
-                    self.with(&view, &mut shard, block, &mut out, |coordinator, held| coordinator.resend(held));
-                }
-                Why::Silence(_) => {}
+                Why::BackOff => {}
+                Why::Silence => self.ask_again(&view, &mut shard, &mut out),
+            }
+        }
+    }
+
+    /// Asks again what was not answered in time.
+    fn ask_again(&self, view: &View, shard: &mut Shard, out: &mut Outgoing<'_>) {
+        let count = shard.unanswered.partition_point(|(due, ..)| *due <= out.began);
+        let due: Vec<_> = shard.unanswered.drain(..count).collect();
+        if let Some((next, block, _)) = shard.unanswered.front() {
+            self.timer.set_about(*next, *block, Why::Silence);
+        }
+        for (_, block, attempt) in due {
+            let Some(coordinator) = shard.coordinators.get(&block) else { continue };
+            if coordinator.attempt() == attempt && !coordinator.is_idle() {
+                // Relaxed: a count.
+                self.counts.asked_again.fetch_add(1, Ordering::Relaxed);
+                self.with(view, shard, block, out, |coordinator, held| coordinator.resend(held));
             }
         }
     }

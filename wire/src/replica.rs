@@ -175,6 +175,18 @@ impl Item<'_> {
     /// Bytes that an item takes at most.
     pub const MOST: usize = 12 * 8 + MAX_RESULTS * Kept::LEN + PAGE;
 
+    /// Bytes that this one takes.
+    pub fn size(&self) -> usize {
+        let value = |value: &Value<'_>| 7 * 8 + value.results.len() + value.page.map_or(0, |page| page.len());
+        3 * 8
+            + match &self.word {
+                Word::Report | Word::Show | Word::Accepted | Word::Digest => 0,
+                Word::Prepare(_) | Word::Reported(_) | Word::Refused(_) | Word::Digested(_) => 8,
+                Word::Accept(_, kept) | Word::Promised(_, kept) => 8 + value(kept),
+                Word::Shown(_, _, kept) => 16 + value(kept),
+            }
+    }
+
     /// Appends its bytes.
     pub fn emit(&self, out: &mut Vec<u8>) {
         let (code, ballots, value): (u8, &[u64], Option<&Value<'_>>) = match &self.word {
@@ -383,7 +395,7 @@ mod tests {
         for item in &said {
             let at = body.len();
             item.emit(&mut body);
-            assert!(body.len() - at <= Item::MOST);
+            assert!(body.len() - at == item.size() && item.size() <= Item::MOST);
         }
         let (heard, items) = Envelope::parse(&body).unwrap();
         assert_eq!((heard, items.collect::<Result<Vec<_>, _>>().unwrap()), (envelope, said));

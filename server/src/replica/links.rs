@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
-use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, Trust, begin_frame, is_local, unix_name};
+use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, Trust, is_local, unix_name};
 use mcomp_wire::control::Hello;
 use mcomp_wire::meta::{Found, MembersReport, Query};
 use mcomp_wire::{Kind, Role};
@@ -22,8 +22,8 @@ use crate::metadata::PeerTrust;
 
 /// Bytes that may wait for a link.
 const QUEUE_BYTES: usize = 8 << 20;
-/// Bytes that leave in one system call, if so many wait.
-const SEND_BYTES: usize = 256 << 10;
+/// Small frames that wait leave together, in so many bytes at most; a large one leaves from where it was made.
+const TOGETHER_BYTES: usize = 16 << 10;
 /// How long to wait before a server that is not there is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 /// For a connection, and for a peer that does not take what it is sent.
@@ -72,6 +72,7 @@ struct Link {
 /// - The connection of this `life` is in `idle`, in `stuck`, or with who sends; one of an earlier life is of no more use.
 #[derive(Debug, Default)]
 struct Queue {
+    /// Each with room for a header in front.
     bodies: VecDeque<Vec<u8>>,
     bytes: usize,
     connected: bool,
@@ -87,6 +88,8 @@ struct Queue {
 #[derive(Debug)]
 struct Pipe {
     connection: Connection,
+    /// What leaves next.
+    bodies: Vec<Vec<u8>>,
     frames: Vec<u8>,
     number: u64,
     life: u64,
@@ -147,7 +150,7 @@ impl Links {
         })
     }
 
-    /// Sends a body to a server, or loses it.
+    /// Sends a body to a server, or loses it. It was begun with [`mcomp_net::begin_frame`].
     pub(super) fn send(&self, to: u32, body: Vec<u8>) {
         if let Some(Some(link)) = self.links.get(to as usize) {
             link.push(body);
@@ -203,10 +206,10 @@ impl Link {
 
     fn push(&self, body: Vec<u8>) {
         let mut queue = self.queue.lock();
-        if !queue.connected || queue.bytes + body.len() > QUEUE_BYTES {
+        if !queue.connected || queue.bytes + body.capacity() > QUEUE_BYTES {
             return;
         }
-        queue.bytes += body.len();
+        queue.bytes += body.capacity();
         queue.bodies.push_back(body);
         if let Some(pipe) = queue.idle.take() {
             drop(queue);
@@ -227,13 +230,11 @@ impl Link {
                     queue.idle = Some(pipe);
                     return;
                 }
-                queue.take_into(&mut pipe);
+                queue.take_into(&mut pipe.bodies);
             }
+            pipe.finish();
             match pipe.connection.send_now(&pipe.frames) {
-                Ok(taken) if taken == pipe.frames.len() => {
-                    pipe.frames.clear();
-                    pipe.frames.shrink_to(2 * SEND_BYTES);
-                }
+                Ok(taken) if taken == pipe.frames.len() => pipe.frames = Vec::new(),
                 Ok(taken) => {
                     pipe.frames.drain(..taken);
                     let mut queue = self.queue.lock();
@@ -260,14 +261,24 @@ impl Link {
 
     fn run(&self, sign: &impl Fn() -> Vec<u8>) {
         while !self.queue.lock().stopped {
+            let life = self.queue.lock().life;
             match self.connect(TIMEOUT) {
                 Ok(connection) => {
                     // A system that cannot do so notices later that a network is well again.
                     let _ = connection.stream().set_unconfirmed(TIMEOUT);
                     {
                         let mut queue = self.queue.lock();
-                        let life = queue.life;
-                        queue.idle = Some(Box::new(Pipe { connection, frames: Vec::new(), number: 0, life }));
+                        if queue.life != life {
+                            // It leads to where the server was before.
+                            continue;
+                        }
+                        queue.idle = Some(Box::new(Pipe {
+                            connection,
+                            bodies: Vec::new(),
+                            frames: Vec::new(),
+                            number: 0,
+                            life,
+                        }));
                         queue.connected = true;
                     }
                     self.serve(sign);
@@ -309,7 +320,7 @@ impl Link {
                 None => self.push(sign()),
                 Some(mut pipe) => match pipe.connection.send_frames(&pipe.frames) {
                     Ok(()) => {
-                        pipe.frames.clear();
+                        pipe.frames = Vec::new();
                         self.send(pipe);
                     }
                     Err(error) => return self.fail(pipe.life, &error),
@@ -326,18 +337,29 @@ impl Link {
     }
 }
 
+impl Pipe {
+    /// Makes frames of the bodies, the first one where it stands.
+    fn finish(&mut self) {
+        for mut body in self.bodies.drain(..) {
+            self.number += 1;
+            let header = self.connection.header(Kind::Replicas, self.number);
+            self.connection.finish_frame(&mut body, 0, header);
+            match self.frames.is_empty() {
+                true => self.frames = body,
+                false => self.frames.extend_from_slice(&body),
+            }
+        }
+    }
+}
+
 impl Queue {
-    /// Moves some of what waits into the connection's frames.
-    fn take_into(&mut self, pipe: &mut Pipe) {
-        while pipe.frames.len() < SEND_BYTES
-            && let Some(body) = self.bodies.pop_front()
-        {
-            self.bytes -= body.len();
-            pipe.number += 1;
-            let header = pipe.connection.header(Kind::Replicas, pipe.number);
-            let at = begin_frame(&mut pipe.frames);
-            pipe.frames.extend_from_slice(&body);
-            pipe.connection.finish_frame(&mut pipe.frames, at, header);
+    /// Takes what leaves next: one body, and more of them if they are small.
+    fn take_into(&mut self, bodies: &mut Vec<Vec<u8>>) {
+        let mut taken = 0;
+        while let Some(body) = self.bodies.pop_front_if(|body| taken == 0 || taken + body.len() <= TOGETHER_BYTES) {
+            taken += body.len();
+            self.bytes -= body.capacity();
+            bodies.push(body);
         }
     }
 

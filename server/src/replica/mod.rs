@@ -33,11 +33,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
+use mcomp_net::auth::SEAL_LEN;
+use mcomp_net::begin_frame;
 use mcomp_quorum::{Coordinator, Fate, Incarnation, OpId, Refill, Register, Ticket};
 use mcomp_shm::{Life, Segment};
 use mcomp_wire::meta::MembersReport;
-use mcomp_wire::replica::{Envelope, Item};
-use mcomp_wire::{BLOCK_SIZE, limits};
+use mcomp_wire::replica::{Envelope, Item, PAGE};
+use mcomp_wire::{BLOCK_SIZE, HEADER_LEN, limits};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::metadata::PeerTrust;
@@ -61,6 +63,8 @@ const BACK_OFF_US: std::ops::Range<u64> = 300..4000;
 /// Bytes of one frame: so few that who hears it begins while the next one is made.
 const FRAME_BYTES: usize = 64 << 10;
 const _: () = assert!(FRAME_BYTES <= limits::MAX_PAYLOAD);
+/// What a frame has beside its items.
+const FRAME_MORE: usize = HEADER_LEN + Envelope::LEN + SEAL_LEN;
 /// Locks of blocks.
 const SHARDS: u64 = 64;
 /// Coordinators that a shard keeps when they have nothing to do: each holds a ballot, which saves a round.
@@ -315,7 +319,8 @@ impl Replicas {
 
     /// A sign of life.
     fn sign(&self) -> Vec<u8> {
-        let mut body = Vec::with_capacity(Envelope::LEN);
+        let mut body = Vec::with_capacity(FRAME_MORE);
+        begin_frame(&mut body);
         self.envelope(&self.view.read()).emit(&mut body);
         body
     }
@@ -330,8 +335,14 @@ impl Outgoing<'_> {
         if body.len() + Item::MOST > FRAME_BYTES {
             self.replicas.links.send(to, std::mem::take(body));
         }
+        let len = item.size();
         if body.is_empty() {
+            body.reserve_exact(FRAME_MORE + len);
+            begin_frame(body);
             self.envelope.emit(body);
+        } else if len >= PAGE && body.capacity() < FRAME_BYTES {
+            // Where two pages go together, more will.
+            body.reserve_exact(FRAME_BYTES + FRAME_MORE - body.len());
         }
         item.emit(body);
     }

@@ -28,7 +28,7 @@ pub trait Replica {
     /// Takes what [`crate::Refill`] has found. From now on it votes.
     fn fill(&mut self, promised: Ballot, accepted: Ballot, value: Self::Value);
     /// Takes a value, and obeys nothing below `promised` from now on.
-    fn accept(&mut self, ballot: Ballot, promised: Ballot, value: Self::Value);
+    fn accept(&mut self, ballot: Ballot, promised: Ballot, value: &Self::Value);
 }
 
 /// What a coordinator asks a replica.
@@ -72,16 +72,36 @@ pub fn answer<R: Replica>(replica: &mut R, ask: Ask<R::Value>) -> Option<Reply<R
             }
             Reply::Promised(replica.accepted(), replica.value())
         }
-        // It came before, and the answer may have been lost. That it holds this was true then, whatever it promised since.
-        Ask::Accept(ballot, _) if ballot == replica.accepted() => Reply::Accepted,
-        Ask::Accept(ballot, value) if ballot >= replica.promised() => {
-            replica.accept(ballot, ballot.next(ballot.incarnation()), value);
-            Reply::Accepted
+        Ask::Accept(ballot, value) => {
+            return accept(replica, ballot, |replica, promised| replica.accept(ballot, promised, &value));
         }
-        Ask::Accept(..) if mutant::active() == Mutant::PatchByAbd => Reply::Accepted,
         Ask::Show => Reply::Shown(replica.promised(), replica.accepted(), replica.value()),
-        Ask::Prepare(_) | Ask::Accept(..) => Reply::Refused(replica.promised()),
+        Ask::Prepare(_) => Reply::Refused(replica.promised()),
     })
+}
+
+/// A replica's answer to [`Ask::Accept`], where the value is something that it can hold as it is: `hold` takes it under
+/// this ballot, and obeys nothing below the one that it is given.
+pub fn accept<R: Replica>(
+    replica: &mut R,
+    ballot: Ballot,
+    hold: impl FnOnce(&mut R, Ballot),
+) -> Option<Reply<R::Value>> {
+    if !replica.votes() && mutant::active() != Mutant::AmnesiacVoter {
+        return None;
+    }
+    // It came before, and the answer may have been lost. That it holds this was true then, whatever it promised since.
+    if ballot == replica.accepted() {
+        return Some(Reply::Accepted);
+    }
+    if ballot >= replica.promised() {
+        hold(replica, ballot.next(ballot.incarnation()));
+        return Some(Reply::Accepted);
+    }
+    match mutant::active() {
+        Mutant::PatchByAbd => Some(Reply::Accepted),
+        _ => Some(Reply::Refused(replica.promised())),
+    }
 }
 
 /// A copy in plain memory: what simulators and tests vote with.
@@ -132,7 +152,7 @@ impl<V: Clone + Debug + Eq + Hash> Replica for Copy<V> {
         *self = Copy { votes: true, promised, accepted, value };
     }
 
-    fn accept(&mut self, ballot: Ballot, promised: Ballot, value: V) {
-        (self.accepted, self.promised, self.value) = (ballot, promised, value);
+    fn accept(&mut self, ballot: Ballot, promised: Ballot, value: &V) {
+        (self.accepted, self.promised, self.value) = (ballot, promised, value.clone());
     }
 }

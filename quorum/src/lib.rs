@@ -34,7 +34,7 @@ mod refill;
 mod register;
 mod round;
 
-pub use acceptor::{Ask, Copy, Replica, Reply, answer};
+pub use acceptor::{Ask, Copy, Replica, Reply, accept, answer};
 pub use ballot::{Ballot, Incarnation};
 pub use coordinator::{Asked, Coordinator, Effect, Fate, Outcome, Replied, Ticket};
 pub use group::{MAX_REPLICAS, Place, Set};

@@ -122,9 +122,11 @@ impl<O: Object> Coordinator<O> {
             writes.push((write, told));
         }
         reads.append(&mut self.reads);
-        let accept = Ask::Accept(ballot, register.clone());
         let is_first = mutant::active() != Mutant::OthersFirst;
-        let is_accepted = !is_first || acceptor::answer(local, accept.clone()) == Some(Reply::Accepted);
+        let is_accepted = !is_first
+            || acceptor::accept(local, ballot, |local, promised| local.accept(ballot, promised, &register))
+                == Some(Reply::Accepted);
+        let accept = Ask::Accept(ballot, register.clone());
         let mut round =
             Accept { ballot, register, writes, reads, accepted: Votes::default(), refused: Votes::default() };
         if !is_accepted {

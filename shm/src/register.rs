@@ -6,6 +6,8 @@
 //! Lock order: as for any write. Whoever uses a block's register keeps others of the same process from it: ballots are
 //! compared and set in several steps.
 
+use std::sync::Arc;
+
 use crate::copy;
 use crate::layout::{BLOCK_BYTES, FLAG_FILLED, REGISTER_BYTES};
 use crate::map::Map;
@@ -90,17 +92,23 @@ impl Segment {
     }
 
     /// The contents of a block, and what stands beside them.
-    pub fn register(&self, block: u64, page: &mut [u8; BLOCK_BYTES], register: &mut [u8; REGISTER_BYTES]) {
-        let _held = self.hold(block);
+    pub fn register(&self, block: u64) -> (Arc<[u8; BLOCK_BYTES]>, [u8; REGISTER_BYTES]) {
+        let mut page = Arc::<[u8; BLOCK_BYTES]>::new_uninit();
+        let room = Arc::get_mut(&mut page).expect("nobody else has it yet").as_mut_ptr();
+        let mut register = [0; REGISTER_BYTES];
+        let held = self.hold(block);
         // SAFETY: the block and its register are mapped and have these sizes, and nobody changes them while the block's
-        // semaphore is held.
-        unsafe {
-            copy::from_shared(self.map.block(block), page.as_mut_ptr(), BLOCK_BYTES);
+        // semaphore is held. The room has the size of a block, and all of it is written.
+        let page = unsafe {
+            copy::from_shared(self.map.block(block), room.cast(), BLOCK_BYTES);
             copy::from_shared(self.map.register(block), register.as_mut_ptr(), REGISTER_BYTES);
-        }
+            page.assume_init()
+        };
         let (promised, accepted) = self.ballots(block);
+        drop(held);
         register[..8].copy_from_slice(&promised.to_le_bytes());
         register[8..16].copy_from_slice(&accepted.to_le_bytes());
+        (page, register)
     }
 
     /// Replaces both. The first sixteen bytes of the register are its promised and its accepted ballot.

@@ -11,7 +11,7 @@ use mcomp_wire::replica::{Name, PAGE, Shown};
 use mcomp_wire::{AtomicAnswer, BLOCK_SIZE, Cas16Answer, Request, Space, Status, limits};
 
 use super::call::Ended;
-use super::page::{Answer, Change, Op, Page};
+use super::page::{self, Answer, Change, Op, Page};
 use super::{PATIENCE, Replicas, Want};
 use crate::memory::Refusal;
 
@@ -170,7 +170,10 @@ impl Replicas {
     fn wants(&self, request: &Request<'_>, piece: &Piece, asker: Asker, wants: &mut Vec<(u64, Want)>) {
         let Piece { block, within, len, skip } = *piece;
         let op = match *request {
-            Request::Write { data, .. } => Op::Patch { within, bytes: data[skip..skip + len].into() },
+            Request::Write { data, .. } => match <&[u8; PAGE]>::try_from(&data[skip..skip + len]) {
+                Ok(whole) => Op::Page(page::copied(whole)),
+                Err(_) => Op::Patch { within, bytes: data[skip..skip + len].into() },
+            },
             Request::Fill { byte, .. } => Op::Fill { within, len, byte },
             Request::Atomic { op, operand, expected, .. } => Op::Atomic { within, op, operand, expected },
             Request::Cas16 { expected, new, .. } => Op::Cas16 { within, expected, new },

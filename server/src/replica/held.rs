@@ -1,10 +1,8 @@
 //! This server's copy of one block, in its segment.
 
-use std::sync::Arc;
-
 use mcomp_quorum::{Ballot, Register, Replica};
-use mcomp_shm::{Life, REGISTER_BYTES, Segment};
-use mcomp_wire::replica::PAGE;
+use mcomp_shm::{Life, Segment};
+use mcomp_wire::replica::{PAGE, Value};
 
 use super::page::{self, Page};
 
@@ -15,6 +13,14 @@ pub(super) struct Held<'a> {
     pub(super) block: u64,
     /// Whether this server may vote at all.
     pub(super) is_member: bool,
+}
+
+impl Held<'_> {
+    /// Holds a value as a frame has it: see [`Replica::accept`].
+    pub(super) fn hold(&mut self, ballot: Ballot, promised: Ballot, value: &Value<'_>) {
+        let register = page::to_segment(promised, ballot, value);
+        self.segment.set_register(self.block, value.page.unwrap_or(&[0; PAGE]), &register);
+    }
 }
 
 impl Replica for Held<'_> {
@@ -38,8 +44,7 @@ impl Replica for Held<'_> {
     }
 
     fn value(&self) -> Register<Page> {
-        let (mut contents, mut register) = (Arc::new([0; PAGE]), [0; REGISTER_BYTES]);
-        self.segment.register(self.block, Arc::make_mut(&mut contents), &mut register);
+        let (contents, register) = self.segment.register(self.block);
         page::from_segment(contents, &register)
     }
 
@@ -49,13 +54,12 @@ impl Replica for Held<'_> {
 
     fn fill(&mut self, promised: Ballot, accepted: Ballot, value: Register<Page>) {
         if accepted > Ballot::ZERO || promised > Ballot::ZERO {
-            self.accept(accepted, promised, value);
+            self.accept(accepted, promised, &value);
         }
         self.segment.set_filled(self.block);
     }
 
-    fn accept(&mut self, ballot: Ballot, promised: Ballot, value: Register<Page>) {
-        let register = page::to_segment(promised, ballot, &value);
-        self.segment.set_register(self.block, &value.object().bytes, &register);
+    fn accept(&mut self, ballot: Ballot, promised: Ballot, value: &Register<Page>) {
+        page::with_value(value, |value| self.hold(ballot, promised, &value));
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Change {
 /// What can be done to a block. Each keeps inside it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Op {
+    /// All of it.
+    Page(Arc<[u8; PAGE]>),
     Patch {
         within: usize,
         bytes: Box<[u8]>,
@@ -107,8 +109,13 @@ impl Object for Page {
         if !self.admits(*fence) {
             return Answer { previous: 0, applied: false, is_late: true };
         }
+        if let Op::Page(new) = op {
+            self.bytes = Arc::clone(new);
+            return Answer::of(0, true);
+        }
         let bytes = Arc::make_mut(&mut self.bytes);
         match op {
+            Op::Page(_) => {}
             Op::Patch { within, bytes: new } => bytes[*within..][..new.len()].copy_from_slice(new),
             Op::Touch => {}
             Op::Fill { within, len, byte } => bytes[*within..][..*len].fill(*byte),
@@ -150,23 +157,21 @@ const RESULTS: usize = FENCES + 16 * MAX_FENCES;
 const _: () = assert!(RESULTS + MAX_RESULTS * Kept::LEN <= REGISTER_BYTES);
 const _: () = assert!(MAX_RESULTS == mcomp_quorum::RESULTS);
 
-/// A register as a segment keeps it beside the block.
-pub(super) fn to_segment(promised: Ballot, accepted: Ballot, register: &Register<Page>) -> [u8; REGISTER_BYTES] {
+/// What a segment keeps of a value beside the block.
+pub(super) fn to_segment(promised: Ballot, accepted: Ballot, value: &Value<'_>) -> [u8; REGISTER_BYTES] {
     let mut bytes = [0; REGISTER_BYTES];
     let mut put = |at: usize, number: u64| bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
     put(0, promised.to_bits());
     put(8, accepted.to_bits());
-    put(CLOCK, register.clock());
-    put(FORGOTTEN, register.forgotten());
-    put(GENERATION, register.object().generation);
-    for (index, fence) in register.object().fences.iter().enumerate() {
+    put(CLOCK, value.clock);
+    put(FORGOTTEN, value.forgotten);
+    put(GENERATION, value.generation);
+    for (index, fence) in value.fences.iter().enumerate() {
         put(FENCES + 16 * index, fence.id);
         put(FENCES + 16 * index + 8, fence.number);
     }
-    put(COUNT, register.results().count() as u64);
-    for (kept, place) in results(register).zip(bytes[RESULTS..].as_chunks_mut().0) {
-        *place = kept;
-    }
+    put(COUNT, (value.results.len() / Kept::LEN) as u64);
+    bytes[RESULTS..][..value.results.len()].copy_from_slice(value.results);
     bytes
 }
 
@@ -202,12 +207,15 @@ pub(super) fn with_value<T>(register: &Register<Page>, see: impl FnOnce(Value<'_
     })
 }
 
+/// A page of its own, copied once, to where it stays.
+pub(super) fn copied(page: &[u8; PAGE]) -> Arc<[u8; PAGE]> {
+    Arc::<[u8]>::from(&page[..]).try_into().expect("a page")
+}
+
 /// A register that came in a frame.
 pub(super) fn from_value(value: &Value<'_>) -> Register<Page> {
     let page: &[u8; PAGE] = value.page.unwrap_or(&[0; PAGE]);
-    // Copied once, to where it stays.
-    let bytes = Arc::<[u8]>::from(&page[..]).try_into().expect("a page");
-    let page = Page { bytes, generation: value.generation, fences: value.fences };
+    let page = Page { bytes: copied(page), generation: value.generation, fences: value.fences };
     Register::kept(page, value.clock, value.forgotten, parse_results(value.results))
 }
 
@@ -257,13 +265,31 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_page_is_written_as_a_patch_of_all_of_it_is() {
+        let (mut whole, mut patched) = (blank(), blank());
+        let id = |number| OpId { session: 1, number };
+        for (number, fence) in [(1, 5), (2, 7), (3, 3)] {
+            let new = [number as u8; PAGE];
+            let told = whole.apply(id(number), &of(Op::Page(copied(&new)), fence));
+            assert_eq!(told, patched.apply(id(number), &of(Op::Patch { within: 0, bytes: new.into() }, fence)));
+            assert_eq!(whole, patched);
+        }
+        assert_eq!(whole.object().bytes[PAGE - 1], 2, "the last one shows a lower fence");
+        // It shares the page with what was asked for until something else is done to it.
+        let page = copied(&[9; PAGE]);
+        whole.apply(id(4), &of(Op::Page(Arc::clone(&page)), 0));
+        whole.apply(id(5), &of(Op::Fill { within: 0, len: 1, byte: 1 }, 0));
+        assert_eq!((page[0], whole.object().bytes[0], whole.object().bytes[1]), (9, 1, 9));
+    }
+
+    #[test]
     fn a_register_is_the_same_after_a_segment_and_after_a_frame() {
         let mut register = blank();
         for number in 1..=20 {
             let op = of(Op::Atomic { within: 8, op: AtomicOp::Add, operand: number, expected: 0 }, number);
             register.apply(OpId { session: 7, number }, &op);
             let ballot = Ballot::ZERO.next(Incarnation(3));
-            let kept = to_segment(ballot.next(Incarnation(3)), ballot, &register);
+            let kept = with_value(&register, |value| to_segment(ballot.next(Incarnation(3)), ballot, &value));
             assert_eq!(from_segment(Arc::clone(&register.object().bytes), &kept), register);
             assert_eq!(with_value(&register, |value| from_value(&value)), register);
         }

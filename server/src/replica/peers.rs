@@ -2,10 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use mcomp_quorum::{Ask, Ballot, Register, Reply, answer};
+use mcomp_quorum::{Ask, Ballot, Register, Reply, accept, answer};
 use mcomp_wire::Status;
-use mcomp_wire::replica::{Envelope, Item, Word};
+use mcomp_wire::replica::{Envelope, Item, Value, Word};
 
+use super::held::Held;
 use super::hold::is_question;
 use super::page::{self, Page};
 use super::{Outgoing, Replicas, View};
@@ -55,13 +56,14 @@ impl Replicas {
                 }
             }
             Heard::Digested(digest) => self.digested(from, block, item.attempt, digest),
+            Heard::Accept(ballot, value) => {
+                let _shard = self.shard(block).lock();
+                let hold = |held: &mut Held<'_>, promised| held.hold(ballot, promised, value);
+                out.reply(envelope.from, item, accept(&mut self.held(view, me, block), ballot, hold));
+            }
             Heard::Ask(ask) => {
                 let _shard = self.shard(block).lock();
-                let reply = answer(&mut self.held(view, me, block), ask);
-                if let Some(reply) = reply {
-                    let attempt = item.attempt;
-                    with_reply(&reply, |word| out.push(envelope.from, &Item { block, attempt, word }));
-                }
+                out.reply(envelope.from, item, answer(&mut self.held(view, me, block), ask));
             }
             Heard::Reply(reply @ Reply::Shown(..)) => self.shown(view, me, from, block, reply),
             Heard::Reply(reply) => {
@@ -76,19 +78,30 @@ impl Replicas {
     }
 }
 
-enum Heard {
+impl Outgoing<'_> {
+    /// Answers a question, if there is an answer.
+    fn reply(&mut self, to: u32, question: &Item<'_>, reply: Option<Reply<Register<Page>>>) {
+        if let Some(reply) = reply {
+            with_reply(&reply, |word| self.push(to, &Item { word, ..*question }));
+        }
+    }
+}
+
+enum Heard<'a> {
+    /// It is held as the frame has it.
+    Accept(Ballot, &'a Value<'a>),
     Ask(Ask<Register<Page>>),
     Reply(Reply<Register<Page>>),
     Digest,
     Digested(u64),
 }
 
-fn heard(word: &Word<'_>) -> Heard {
+fn heard<'a>(word: &'a Word<'a>) -> Heard<'a> {
     let ballot = |bits: u64| Ballot::from_bits(bits);
     match word {
         Word::Report => Heard::Ask(Ask::Report),
         Word::Prepare(at) => Heard::Ask(Ask::Prepare(ballot(*at))),
-        Word::Accept(at, value) => Heard::Ask(Ask::Accept(ballot(*at), page::from_value(value))),
+        Word::Accept(at, value) => Heard::Accept(ballot(*at), value),
         Word::Show => Heard::Ask(Ask::Show),
         Word::Reported(at) => Heard::Reply(Reply::Reported(ballot(*at))),
         Word::Promised(at, value) => Heard::Reply(Reply::Promised(ballot(*at), page::from_value(value))),

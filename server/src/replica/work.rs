@@ -100,7 +100,7 @@ impl Replicas {
         coordinator.suspect(suspected);
         what(coordinator, &mut held);
         let effects = coordinator.take_effects();
-        let attempt = coordinator.attempt();
+        let (attempt, is_idle) = (coordinator.attempt(), coordinator.is_idle());
         for effect in effects {
             match effect {
                 Effect::Send { to, attempt, ask } => {
@@ -126,7 +126,7 @@ impl Replicas {
                 }
             }
         }
-        if !coordinator_is_idle(shard, block) {
+        if !is_idle {
             let due = out.began + SILENCE;
             if shard.unanswered.is_empty() {
                 self.timer.set_about(due, block, Why::Silence);
@@ -166,10 +166,6 @@ impl Replicas {
             }
         }
     }
-}
-
-fn coordinator_is_idle(shard: &Shard, block: u64) -> bool {
-    shard.coordinators.get(&block).is_none_or(Coordinator::is_idle)
 }
 
 fn ended(outcome: Outcome<Page>) -> Ended {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use mcomp_net::{Host, Listener, Origin, Phase, Stream, Unserved};
 
 use crate::connection::Connection;
-use crate::server::{Shared, Spawn};
+use crate::server::Spawn;
+use crate::shared::Shared;
 
 /// Accepts until the listener is closed.
 pub(crate) fn run(listener: &Listener, shared: Arc<Shared>, spawn: Spawn) {

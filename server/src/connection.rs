@@ -21,8 +21,8 @@ use crate::connections::Place;
 use crate::counters::Tally;
 use crate::metadata::PeerInbox;
 use crate::outbox::{FLUSH_BYTES, Outbox};
-use crate::server::Shared;
 use crate::session::Session;
+use crate::shared::Shared;
 
 pub(crate) use data::Refused;
 

@@ -18,7 +18,8 @@ use std::time::Duration;
 use mcomp_net::{Listener, Phase, Stream};
 
 use crate::metrics;
-use crate::server::{Shared, Spawn};
+use crate::server::Spawn;
+use crate::shared::Shared;
 use head::{HEAD_BYTES_MAX, Unfit};
 
 /// Threads that answer: a slow monitor or two hinder nobody.

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::Connection;
 use crate::memory::Refusal;
-use crate::server::Shared;
+use crate::shared::Shared;
 
 impl Connection {
     /// Does a control request and answers it.

@@ -12,8 +12,8 @@ use crate::connections::Place;
 use crate::counters::Counters;
 use crate::memory::{self, Refusal};
 use crate::replica::{Asker, Replicas};
-use crate::server::{Pass, Shared};
 use crate::session::Answer;
+use crate::shared::{Pass, Shared};
 
 /// How long a request waits for this server to hear of its fence.
 const FENCE_PATIENCE: Duration = Duration::from_secs(1);

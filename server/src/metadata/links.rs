@@ -11,16 +11,13 @@ use std::time::Duration;
 
 use mcomp_config::Config;
 use mcomp_consensus::{Peer, PeerMessage};
-use mcomp_net::auth::Keyring;
-use mcomp_net::tls::Tls;
-use mcomp_net::{CallError, Connection, Endpoint, Timeouts, Trust};
-use mcomp_wire::control::Hello;
+use mcomp_net::{CallError, Connection, Endpoint};
 use mcomp_wire::meta::{MembersReport, PeerPart};
-use mcomp_wire::{Kind, Role, limits};
+use mcomp_wire::{Kind, limits};
 use parking_lot::{Condvar, Mutex};
-use uuid::Uuid;
 
 use super::Input;
+use crate::reach::Reach;
 use crate::server::Spawn;
 
 /// Messages that may wait for a link.
@@ -42,10 +39,9 @@ pub(super) struct Links {
 #[derive(Debug)]
 struct Ground {
     own: u32,
-    hello: Hello,
+    reach: Reach,
     /// Of mcomp.cfg, by server.
     addresses: Vec<String>,
-    trust: PeerTrust,
     driver: SyncSender<Input>,
 }
 
@@ -55,13 +51,6 @@ struct State {
     links: Vec<Arc<Link>>,
     threads: Vec<JoinHandle<()>>,
     stopped: bool,
-}
-
-/// How servers know each other.
-#[derive(Clone, Debug)]
-pub(crate) struct PeerTrust {
-    pub(crate) keyring: Option<Arc<Keyring>>,
-    pub(crate) tls: Option<Tls>,
 }
 
 /// The link to one other server.
@@ -86,19 +75,9 @@ struct Queue {
 
 impl Links {
     /// None yet.
-    pub(super) fn new(config: &Config, own: u32, driver: SyncSender<Input>, trust: PeerTrust, spawn: Spawn) -> Links {
-        let hello = Hello {
-            cluster: config.name().to_owned(),
-            role: Role::Node,
-            server: own,
-            k: config.k(),
-            n: config.n(),
-            session: Uuid::nil(),
-            features: 0,
-            auth: Vec::new(),
-        };
+    pub(super) fn new(config: &Config, own: u32, driver: SyncSender<Input>, reach: Reach, spawn: Spawn) -> Links {
         let addresses = config.servers().iter().map(|server| server.address.to_string()).collect();
-        let ground = Arc::new(Ground { own, hello, addresses, trust, driver });
+        let ground = Arc::new(Ground { own, reach, addresses, driver });
         Links { ground, state: Arc::default(), spawn }
     }
 
@@ -194,16 +173,10 @@ impl Link {
     }
 
     fn run(&self) {
-        let Ground { hello, trust, .. } = &*self.ground;
-        let hello = Hello { server: self.peer.server, ..hello.clone() };
         let endpoint = Endpoint::Tcp(self.address.clone());
         while !self.queue.lock().stopped {
-            let timeouts = Timeouts { connect: TIMEOUT, request: TIMEOUT };
-            let trust = Trust { keyring: trust.keyring.as_deref(), tls: trust.tls.as_ref() };
-            match Connection::open(&endpoint, &hello, timeouts, trust) {
+            match self.ground.reach.open(&endpoint, self.peer.server, TIMEOUT) {
                 Ok(connection) => {
-                    // A system that cannot do so serves all the same, and notices later that a network is well again.
-                    let _ = connection.stream().set_unconfirmed(TIMEOUT);
                     self.serve(connection);
                 }
                 Err(error) => tracing::debug!(peer = ?self.peer, %error, "no link"),

@@ -28,13 +28,14 @@ use parking_lot::Mutex;
 
 use crate::connections::Connections;
 use crate::memory::Refusal;
+use crate::reach::Reach;
 use crate::replica::Replicas;
-use crate::server::{Spawn, StartError};
+use crate::server::Spawn;
+use crate::start_error::StartError;
 
 pub(crate) use guards::Guards;
 use hands::Hands;
 use links::Links;
-pub(crate) use links::PeerTrust;
 use store::Store;
 
 /// How long a thread waits for an answer before it says that there is none yet.
@@ -110,7 +111,7 @@ impl Metadata {
         segment: Arc<Segment>,
         connections: Arc<Connections>,
         replicas: Option<Arc<Replicas>>,
-        trust: PeerTrust,
+        reach: Reach,
         spawn: Spawn,
     ) -> Result<Metadata, StartError> {
         let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
@@ -131,7 +132,7 @@ impl Metadata {
         let (inbox, inputs) = sync_channel(INBOX);
         let guards = Arc::<Guards>::default();
         let (hands, orders) = Hands::new(id, space, segment, connections, replicas.clone(), Arc::clone(&guards));
-        let links = Links::new(config, id, inbox.clone(), trust, spawn);
+        let links = Links::new(config, id, inbox.clone(), reach, spawn);
         let mut driver = driver::Driver::new(node, store, orders, links.clone(), replicas);
         let metadata =
             Metadata { inbox, guards, id, n: config.n(), current: Mutex::default(), threads: Mutex::default(), links };

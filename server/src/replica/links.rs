@@ -11,14 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use mcomp_config::Config;
-use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, Trust, is_local, unix_name};
-use mcomp_wire::control::Hello;
+use mcomp_net::{ConnectError, Connection, Endpoint, is_local, unix_name};
+use mcomp_wire::Kind;
 use mcomp_wire::meta::{Found, MembersReport, Query};
-use mcomp_wire::{Kind, Role};
 use parking_lot::{Condvar, Mutex};
-use uuid::Uuid;
 
-use crate::metadata::PeerTrust;
+use crate::reach::Reach;
 
 /// Bytes that may wait for a link.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -61,8 +59,7 @@ struct Link {
     peer: u32,
     /// Its address in mcomp.cfg.
     first: String,
-    hello: Hello,
-    trust: PeerTrust,
+    reach: Reach,
     /// Guards what waits, and the connection while nobody sends. Taken last.
     queue: Mutex<Queue>,
     news: Condvar,
@@ -96,21 +93,11 @@ struct Pipe {
 }
 
 impl Links {
-    pub(super) fn new(config: &Config, own: u32, trust: &PeerTrust) -> Links {
+    pub(super) fn new(config: &Config, own: u32, reach: &Reach) -> Links {
         let link = |peer: u32| {
-            let hello = Hello {
-                cluster: config.name().to_owned(),
-                role: Role::Node,
-                server: peer,
-                k: config.k(),
-                n: config.n(),
-                session: Uuid::nil(),
-                features: 0,
-                auth: Vec::new(),
-            };
             let first = config.servers()[peer as usize].address.to_string();
             let (queue, news) = (Mutex::default(), Condvar::new());
-            Arc::new(Link { peer, first, hello, trust: trust.clone(), queue, news })
+            Arc::new(Link { peer, first, reach: reach.clone(), queue, news })
         };
         let links = (0..config.n()).map(|peer| (peer != own).then(|| link(peer))).collect();
         let heard = (0..config.n()).map(|_| (AtomicU64::new(0), AtomicU64::new(0))).collect();
@@ -264,8 +251,6 @@ impl Link {
             let life = self.queue.lock().life;
             match self.connect(TIMEOUT) {
                 Ok(connection) => {
-                    // A system that cannot do so notices later that a network is well again.
-                    let _ = connection.stream().set_unconfirmed(TIMEOUT);
                     {
                         let mut queue = self.queue.lock();
                         if queue.life != life {
@@ -291,14 +276,12 @@ impl Link {
     }
 
     fn connect(&self, timeout: Duration) -> Result<Connection, ConnectError> {
-        let timeouts = Timeouts { connect: timeout, request: timeout };
-        let trust = Trust { keyring: self.trust.keyring.as_deref(), tls: self.trust.tls.as_ref() };
         let address = self.queue.lock().moved_to.clone().unwrap_or_else(|| self.first.clone());
         // A server of this machine is reached with less work.
-        let unix = Endpoint::Unix(unix_name(&self.hello.cluster, self.peer, &address));
+        let unix = Endpoint::Unix(unix_name(self.reach.cluster(), self.peer, &address));
         let near = address.to_socket_addrs().is_ok_and(|mut found| found.any(|one| is_local(one.ip())));
         let mut endpoints = near.then_some(unix).into_iter().chain([Endpoint::Tcp(address)]);
-        let mut open = || endpoints.next().map(|endpoint| Connection::open(&endpoint, &self.hello, timeouts, trust));
+        let mut open = || endpoints.next().map(|endpoint| self.reach.open(&endpoint, self.peer, timeout));
         let first = open().expect("a server has an address");
         // What another way says counts more than that this one is not there.
         if first.is_ok() { first } else { open().unwrap_or(first) }

@@ -42,9 +42,10 @@ use mcomp_wire::replica::{Envelope, Item, PAGE};
 use mcomp_wire::{BLOCK_SIZE, HEADER_LEN, limits};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::metadata::PeerTrust;
 use crate::moved::OnMoved;
-use crate::server::{Spawn, StartError};
+use crate::reach::Reach;
+use crate::server::Spawn;
+use crate::start_error::StartError;
 
 pub(crate) use execute::Asker;
 
@@ -170,7 +171,7 @@ impl Replicas {
         config: &Config,
         id: u32,
         segment: Arc<Segment>,
-        trust: &PeerTrust,
+        reach: &Reach,
         on_moved: Option<OnMoved>,
         spawn: Spawn,
     ) -> Result<Arc<Replicas>, StartError> {
@@ -185,7 +186,7 @@ impl Replicas {
             segment,
             view: RwLock::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
-            links: Links::new(config, id, trust),
+            links: Links::new(config, id, reach),
             timer: Timer::default(),
             tickets: AtomicU64::new(0),
             attempts: AtomicU64::new(u64::from_le_bytes(random)),

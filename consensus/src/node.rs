@@ -1,24 +1,24 @@
 //! The node: the engine, the state, and the rules between them.
-//!
-//! A server that has no log, because it is new or because its disk was lost, must not vote: it may have voted before,
-//! and forgotten for what. It joins when all servers say that they have none either (a new cluster: most would not do, as
-//! one of them may lag behind), or when a leader has given it everything that was committed.
+
+mod batch;
+mod hearing;
 
 use std::collections::{BTreeMap, VecDeque};
 
 use mcomp_meta::mutant::{self, Mutant};
-use mcomp_meta::{Corrupt, Effect, Entry, Refusal, Stamp, State, Ticket};
-use mcomp_wire::meta::{Ask, Command, ConsensusReport, Found, Query, Told};
+use mcomp_meta::{Corrupt, Entry, Stamp, State};
+use mcomp_wire::meta::{Ask, Command, ConsensusReport, Found, Query};
 use mcomp_wire::{Space, control};
-use raft::eraftpb::{self, EntryType, MessageType};
-use raft::{ProgressState, RawNode, StateRole};
+use raft::{ProgressState, RawNode};
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::log::Log;
-use crate::message::{PeerMessage, RaftMessage, entry_of, image_of};
-use crate::persist::{HardState, Image, Persist, Recovered};
-use crate::voters::{Peer, VoterChange, Voters};
+use crate::message::PeerMessage;
+use crate::persist::{Persist, Recovered};
+use crate::voters::{Peer, Voters};
+
+pub use batch::{Advanced, Ready};
 
 /// How often [`Node::tick`] is to be called, in milliseconds.
 pub const TICK_MS: u64 = 100;
@@ -62,30 +62,6 @@ impl Default for Compaction {
     fn default() -> Compaction {
         Compaction { log_bytes: 4 << 20, kept_entries: 1024 }
     }
-}
-
-/// What has to be done first: send `send`, and make `persist` durable. Then comes [`Node::advance`].
-#[derive(Debug, Default)]
-pub struct Ready {
-    /// May leave before the disk is asked.
-    pub send: Vec<(Peer, PeerMessage)>,
-    /// Must be durable before [`Node::advance`].
-    pub persist: Persist,
-}
-
-/// What has come of it.
-#[derive(Debug, Default)]
-pub struct Advanced {
-    /// To be sent.
-    pub send: Vec<(Peer, PeerMessage)>,
-    /// Answers to commands.
-    pub told: Vec<(Ticket, Result<Told, Refusal>)>,
-    /// What the server has to do on its memory, in order, with the entry that says so.
-    pub effects: Vec<(u64, Effect)>,
-    /// Reads of [`Node::read`] that may be answered from [`Node::query`] now.
-    pub readable: Vec<u64>,
-    /// The state came as a whole: the server looks at all of it, see [`State::guards`] and [`State::zeroed_since`].
-    pub is_new_state: bool,
 }
 
 /// One server's part in the consensus.
@@ -286,216 +262,6 @@ impl Node {
         self.raw.report_snapshot(peer.raft_id(), raft::SnapshotStatus::Failure);
     }
 
-    /// Takes a message of another server. An error says that what is here does not hold together.
-    pub fn receive(&mut self, from: Peer, message: PeerMessage) -> Result<(), Corrupt> {
-        match message {
-            PeerMessage::Raft(message) => {
-                match Peer::of_raft_id(message.to()) {
-                    Some(to) if to.seat > self.seat && message.is_of_leader() => self.take_seat(to.seat)?,
-                    Some(to) if to.seat == self.seat => {}
-                    _ => return Ok(()),
-                }
-                self.step(from, message.into_raft());
-            }
-            PeerMessage::Forward(ask) => {
-                if self.leads() {
-                    self.propose(Some(ask));
-                }
-            }
-            PeerMessage::HasLog(has_log) => self.heard_of_log(from, has_log),
-        }
-        Ok(())
-    }
-
-    /// Whoever leads speaks to this server by a seat that was agreed on later than its own: that is its seat now. What it
-    /// had not made durable is lost, as if it had been killed; what it has promised under the old name stays promised.
-    fn take_seat(&mut self, seat: u16) -> Result<(), Corrupt> {
-        self.seat = seat;
-        self.to_persist.seat = Some(seat);
-        self.to_persist.must_sync = true;
-        let log = self.raw.store().clone();
-        self.raw = engine(self.peer(), log, self.state.index())?;
-        self.reads.clear();
-        self.clock.stop_to_lead();
-        self.draw_election_timeout();
-        Ok(())
-    }
-
-    fn step(&mut self, from: Peer, message: eraftpb::Message) {
-        let last = self.raw.raft.raft_log.last_index();
-        match message.msg_type {
-            MessageType::MsgRequestVote | MessageType::MsgRequestPreVote if !self.joined => return,
-            MessageType::MsgHeartbeat if message.commit > last => {
-                // The leader thinks that this server has what it has lost.
-                self.joined = false;
-                self.outbox.push((from, PeerMessage::HasLog(false)));
-                return;
-            }
-            MessageType::MsgAppend if !self.joined && message.commit > 0 => self.catch_up_to = Some(message.commit),
-            _ => {}
-        }
-        // An error is a message that has no sense any more; the engine has ignored it.
-        let _ = self.raw.step(message);
-        self.draw_election_timeout();
-    }
-
-    fn heard_of_log(&mut self, from: Peer, has_log: bool) {
-        self.logs.insert(from.server, has_log);
-        if !has_log && self.raw.raft.state == StateRole::Leader {
-            if let Some(progress) = self.raw.raft.mut_prs().get_mut(from.raft_id()) {
-                progress.become_probe();
-                (progress.matched, progress.next_idx) = (0, 1);
-            }
-            return;
-        }
-        let heard_all = self.logs.len() + 1 == self.settings.space.n() as usize;
-        let is_new_cluster = heard_all && self.logs.values().all(|has_log| !has_log);
-        if !self.joined && !self.has_log() && is_new_cluster {
-            self.join();
-        }
-    }
-
-    fn join(&mut self) {
-        self.joined = true;
-        self.catch_up_to = None;
-        self.to_persist.joined = true;
-        self.to_persist.must_sync = true;
-    }
-
-    fn has_log(&self) -> bool {
-        self.raw.raft.raft_log.last_index() > 0
-    }
-
-    /// What has to be done before anything else, if anything.
-    pub fn ready(&mut self) -> Option<Ready> {
-        if !self.raw.has_ready() && self.outbox.is_empty() && self.to_persist.is_empty() {
-            return None;
-        }
-        let mut raft = self.raw.ready();
-        let mut persist = std::mem::take(&mut self.to_persist);
-        persist.must_sync |= raft.must_sync();
-        if !raft.snapshot().is_empty() {
-            persist.image = Some(image_of(raft.snapshot().clone()));
-            persist.forget_up_to = None;
-        }
-        persist.entries = raft.entries().iter().cloned().map(entry_of).collect();
-        persist.hard_state = raft.hs().map(hard_state_of);
-        let mut send = std::mem::take(&mut self.outbox);
-        send.extend(sendable(raft.take_messages()));
-        self.current = Some(raft);
-        Some(Ready { send, persist })
-    }
-
-    /// What [`Node::ready`] asked for is durable: goes on from there.
-    pub fn advance(&mut self) -> Result<Advanced, Corrupt> {
-        let mut raft = self.current.take().expect("a batch is ready");
-        let mut advanced = Advanced::default();
-        if !raft.snapshot().is_empty() {
-            let image = image_of(raft.snapshot().clone());
-            self.state = State::from_image(&image.data, self.settings.space)?;
-            self.raw.mut_store().take_image(image);
-            self.applied_bytes = 0;
-            advanced.is_new_state = true;
-        }
-        self.raw.mut_store().append(raft.take_entries());
-        if let Some(hard_state) = raft.hs().map(hard_state_of) {
-            self.raw.mut_store().set_hard_state(hard_state);
-        }
-        advanced.send.extend(sendable(raft.take_persisted_messages()));
-        let reads = raft
-            .take_read_states()
-            .into_iter()
-            .filter_map(|read| Some((read.index, u64::from_le_bytes(read.request_ctx.try_into().ok()?))));
-        self.reads.extend(reads);
-        self.apply(raft.take_committed_entries(), &mut advanced)?;
-        let mut light = self.raw.advance(raft);
-        advanced.send.extend(sendable(light.take_messages()));
-        self.apply(light.take_committed_entries(), &mut advanced)?;
-        self.raw.advance_apply();
-        self.after_batch(&mut advanced);
-        Ok(advanced)
-    }
-
-    fn apply(&mut self, entries: Vec<eraftpb::Entry>, advanced: &mut Advanced) -> Result<(), Corrupt> {
-        for entry in entries {
-            let (index, term) = (entry.index, entry.term);
-            self.applied_bytes += entry.data.len();
-            if entry.entry_type != EntryType::EntryNormal {
-                self.state.skip(index);
-                self.change_voters(&entry_of(entry).change.unwrap_or_default());
-            } else if entry.data.is_empty() {
-                self.state.skip(index);
-            } else {
-                let entry: Entry = control::decode(&entry.data)?;
-                let outcome = self.state.apply(index, entry);
-                advanced.told.extend(outcome.told);
-                advanced.effects.extend(outcome.effects.into_iter().map(|effect| (index, effect)));
-            }
-            self.clock.heard();
-            // With an entry of its own term, a leader knows all earlier ones, and with them the time.
-            let is_own_term = self.raw.raft.state == StateRole::Leader && term == self.raw.raft.term;
-            if is_own_term && !self.leads() {
-                self.clock.begin_to_lead(self.state.now_ms());
-            }
-        }
-        Ok(())
-    }
-
-    fn change_voters(&mut self, change: &VoterChange) {
-        // Refused when it makes no sense after those before it: then it is none.
-        let Ok(conf) = self.raw.apply_conf_change(&change.to_raft()) else { return };
-        let voters = Voters::of(&conf);
-        let is_voter = [&voters.voters, &voters.outgoing].iter().any(|ids| ids.contains(&self.peer().raft_id()));
-        if !is_voter && self.raw.raft.state == StateRole::Leader {
-            let term = self.raw.raft.term;
-            self.raw.raft.become_follower(term, raft::INVALID_ID);
-        }
-        // Whoever has no log is sent an image that knows of it.
-        self.is_image_due = self.raw.store().has_forgotten();
-        self.raw.mut_store().set_voters(voters);
-    }
-
-    fn after_batch(&mut self, advanced: &mut Advanced) {
-        if self.raw.raft.state != StateRole::Leader && mutant::active() != Mutant::EndlessClock {
-            self.clock.stop_to_lead();
-            self.proposed_due = None;
-        }
-        let applied = self.state.index();
-        self.reads.retain(|(index, read)| {
-            let waits = *index > applied;
-            if !waits {
-                advanced.readable.push(*read);
-            }
-            waits
-        });
-        if self.catch_up_to.is_some_and(|index| index <= self.raw.raft.raft_log.last_index()) {
-            self.join();
-        }
-        self.compact();
-        self.propose_due();
-        self.seat_voters();
-        self.draw_election_timeout();
-    }
-
-    /// When the log is long, an image takes the place of its beginning. What is kept behind the image, or is not
-    /// committed yet, does not count: another image would not make it shorter.
-    fn compact(&mut self) {
-        let Compaction { log_bytes, kept_entries } = self.settings.compaction;
-        let is_short = self.applied_bytes < log_bytes.max(2 * self.raw.store().image_bytes());
-        if is_short && !std::mem::take(&mut self.is_image_due) {
-            return;
-        }
-        let index = self.state.index();
-        let Some(term) = self.raw.store().term_of(index) else { return };
-        let voters = self.raw.store().voters().clone();
-        let image = Image { index, term, voters, data: self.state.image() };
-        let up_to = self.raw.mut_store().compact(image.clone(), kept_entries);
-        self.applied_bytes = 0;
-        self.to_persist.image = Some(image);
-        self.to_persist.forget_up_to = Some(up_to);
-        self.to_persist.must_sync = true;
-    }
-
     fn propose(&mut self, ask: Option<Ask>) {
         let Some(now_ms) = self.clock.leader_ms() else { return };
         let Settings { quarantine_ms, spread, .. } = self.settings;
@@ -576,17 +342,6 @@ fn recovered_state(recovered: &Recovered, space: Space) -> Result<State, Corrupt
         Some((entry, index)) => contradiction(format!("entry {} stands where {index} belongs", entry.index)),
         None => Ok(state),
     }
-}
-
-fn hard_state_of(raft: &eraftpb::HardState) -> HardState {
-    HardState { term: raft.term, vote: raft.vote, commit: raft.commit }
-}
-
-fn sendable(messages: Vec<eraftpb::Message>) -> impl Iterator<Item = (Peer, PeerMessage)> {
-    messages.into_iter().filter_map(|message| {
-        let message = RaftMessage::of(message)?;
-        Some((Peer::of_raft_id(message.to())?, PeerMessage::Raft(Box::new(message))))
-    })
 }
 
 fn leases_of(found: &mut Found) -> Vec<&mut mcomp_wire::meta::Lease> {

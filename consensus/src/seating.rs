@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use mcomp_meta::mutant::{self, Mutant};
 use raft::{ProgressState, StateRole};
 
 use crate::node::Node;
@@ -20,7 +21,8 @@ impl Node {
             return;
         }
         let (own, members) = (self.peer(), self.state().members());
-        if members.next(own.server).is_some() || members.seat(own.server) != own.seat {
+        let is_to_move = members.next(own.server).is_some() || members.seat(own.server) != own.seat;
+        if is_to_move && mutant::active() != Mutant::LeadsOn {
             // Whoever takes the place of the leader cannot speak to it: its mcomp.cfg says that it is there itself.
             if let Some(id) = self.heir() {
                 self.raw.transfer_leader(id);

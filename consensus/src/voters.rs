@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 
+use mcomp_meta::mutant::{self, Mutant};
 use protobuf::Message as _;
 use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, ConfState};
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,8 @@ impl Peer {
 
     /// The engine's name for it: the seat, then the server counted from 1.
     pub(crate) fn raft_id(self) -> u64 {
-        u64::from(self.seat) << 32 | (u64::from(self.server) + 1)
+        let seat = if mutant::active() == Mutant::OneSeat { 0 } else { self.seat };
+        u64::from(seat) << 32 | (u64::from(self.server) + 1)
     }
 
     /// Whose name the engine's is, if it is one.

@@ -14,6 +14,12 @@ pub enum Mutant {
     StaleRead,
     /// The clock of a leader goes on when it no longer leads, and counts again when it leads the next time.
     EndlessClock,
+    /// A server that was moved is the same voter as before, on whatever machine.
+    OneSeat,
+    /// A server that is to be moved leads on.
+    LeadsOn,
+    /// Who was replaced joins again.
+    AnySeat,
 }
 
 #[cfg(feature = "mutants")]

@@ -1,8 +1,10 @@
 //! Servers that are moved: the vote passes from one machine to another.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mcomp_meta::Ticket;
+use mcomp_meta::mutant::{self, Mutant};
 use mcomp_wire::Space;
 use mcomp_wire::meta::{Answer, Ask, Command};
 use uuid::Uuid;
@@ -88,7 +90,7 @@ impl Cluster {
             }
         }
         let mut letters = VecDeque::new();
-        loop {
+        for _ in 0..LETTERS {
             for machine in &mut self.machines {
                 let Some(node) = &mut machine.node else { continue };
                 while let Some(ready) = node.ready() {
@@ -110,6 +112,7 @@ impl Cluster {
             let message = PeerMessage::decode(&bytes, from, to.server).unwrap();
             node.receive(from, message).unwrap();
         }
+        panic!("they talk for ever");
     }
 
     fn until(&mut self, what: &str, mut is_so: impl FnMut(&mut Cluster) -> bool) {
@@ -207,6 +210,8 @@ fn keep(disk: &mut Recovered, persist: Persist) {
     disk.seat = persist.seat.unwrap_or(disk.seat);
 }
 
+/// More than there are in a step.
+const LETTERS: usize = 10_000;
 const LONG: Compaction = Compaction { log_bytes: 1 << 20, kept_entries: 0 };
 const SHORT: Compaction = Compaction { log_bytes: 1, kept_entries: 0 };
 
@@ -227,6 +232,14 @@ fn every_server_is_replaced_in_turn_and_the_old_machines_are_of_no_use_any_more(
         (0..3).for_each(|old| cluster.start(old));
         (0..100).for_each(|_| cluster.step());
         assert_eq!(cluster.leader(), None, "who was replaced leads nobody");
+        // Who was replaced does not take the place back either, once somebody is there who decides.
+        (0..3).for_each(|new| cluster.start(3 + new));
+        cluster.until("there is a leader", |cluster| cluster.leader().is_some());
+        let ask = |server| Ask { session: Uuid::nil(), number: 0, settled: 0, command: join(server, 55, 0) };
+        let leader = cluster.leader().expect("there is one");
+        cluster.node(leader).receive(Peer::first(0), PeerMessage::Forward(ask(0))).unwrap();
+        (0..10).for_each(|_| cluster.step());
+        assert!(!cluster.told.contains_key(&Ticket::of(&ask(0))), "its place is taken");
     }
 }
 
@@ -279,4 +292,14 @@ fn a_move_that_is_given_up_leaves_no_listener() {
     cluster.until("the new seat listens", |cluster| listeners(cluster) == Some(1));
     cluster.done(Command::Move { server, address: None });
     cluster.until("it does not any more", |cluster| listeners(cluster) == Some(0));
+}
+
+/// Each of these mistakes has to turn one of the stories above red.
+#[test]
+fn known_wrong_versions_are_noticed() {
+    let every = every_server_is_replaced_in_turn_and_the_old_machines_are_of_no_use_any_more;
+    for wrong in [Mutant::OneSeat, Mutant::LeadsOn, Mutant::AnySeat] {
+        let ended = mutant::with(wrong, || catch_unwind(AssertUnwindSafe(every)));
+        assert!(ended.is_err(), "{wrong:?} is not noticed");
+    }
 }

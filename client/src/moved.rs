@@ -48,9 +48,10 @@ impl Cluster {
     pub fn look_for_moved(&self) -> bool {
         let found = (0..self.space().n()).find_map(|server| members_of(self.pool(server)));
         let Some(members) = found else { return false };
-        let moved = members.seats.iter().filter_map(|(server, seat)| Some((*server, seat.address.as_deref()?)));
-        moved.fold(false, |is_news, (server, address)| match self.pool_of(server) {
-            Ok(pool) => pool.move_to(address) || is_news,
+        let moved =
+            members.seats.iter().filter_map(|(server, seat)| Some((*server, seat.number, seat.address.as_deref()?)));
+        moved.fold(false, |is_news, (server, seat, address)| match self.pool_of(server) {
+            Ok(pool) => pool.move_to(seat, address) || is_news,
             Err(_) => is_news,
         })
     }

@@ -67,14 +67,16 @@ pub(crate) struct Pool {
 /// An address, and what is known of it.
 #[derive(Debug)]
 struct Place {
+    /// The server's seat: of two addresses that others tell, the one of the later seat is true.
+    seat: u16,
     address: String,
     /// Whether it is on this machine; asked when the first connection is made.
     near: OnceLock<bool>,
 }
 
 impl Place {
-    fn new(address: String) -> Place {
-        Place { address, near: OnceLock::new() }
+    fn new(seat: u16, address: String) -> Place {
+        Place { seat, address, near: OnceLock::new() }
     }
 }
 
@@ -98,7 +100,7 @@ impl Pool {
     /// A pool without connections.
     pub(crate) fn new(server: u32, options: Arc<Options>, keyring: Option<Arc<Keyring>>, tls: Option<Tls>) -> Pool {
         let address = options.servers[server as usize].clone();
-        let place = ArcSwap::from_pointee(Place::new(address.clone()));
+        let place = ArcSwap::from_pointee(Place::new(0, address.clone()));
         let peer = Peer { server, address };
         let slots = Slots::new(options.max_connections);
         Pool {
@@ -130,15 +132,14 @@ impl Pool {
         self.place.load().address.clone()
     }
 
-    /// The server is at this address from now on. Links to where it was break by themselves: it has gone from there.
-    /// Whether that is news.
-    pub(crate) fn move_to(&self, address: &str) -> bool {
-        let is_news = self.place.load().address != address;
-        if is_news {
-            tracing::debug!(server = self.peer.server, address, "the server was moved");
-            self.place.store(Arc::new(Place::new(address.to_owned())));
-        }
-        is_news
+    /// In this seat the server is at this address. Links to where it was break by themselves: it has gone from there.
+    /// Whether that is news: who lags behind may tell of an earlier seat than another has told of.
+    pub(crate) fn move_to(&self, seat: u16, address: &str) -> bool {
+        let before = self.place.rcu(|place| match seat > place.seat {
+            true => Arc::new(Place::new(seat, address.to_owned())),
+            false => Arc::clone(place),
+        });
+        seat > before.seat && before.address != address
     }
 
     /// Names for operations on the replicated blocks whose home this server is.

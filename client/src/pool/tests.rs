@@ -159,3 +159,14 @@ fn room_that_a_broken_link_leaves_is_promised_too() {
     drop(lease);
     assert_eq!((counts(&pool), pool.state.lock().promised), ((0, 0), 1));
 }
+
+#[test]
+fn who_lags_behind_does_not_move_a_server_back() {
+    let (_greeter, pool) = pool(1);
+    let first = pool.address();
+    assert!(!pool.move_to(0, "h:1") && pool.address() == first, "it has not been moved");
+    assert!(pool.move_to(2, "h:2"));
+    assert!(!pool.move_to(1, "h:1") && !pool.move_to(2, "h:2"));
+    assert_eq!(pool.address(), "h:2");
+    assert!(pool.move_to(3, &first), "it may come back");
+}

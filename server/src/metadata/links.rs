@@ -50,6 +50,8 @@ struct Ground {
 struct State {
     links: Vec<Arc<Link>>,
     threads: Vec<JoinHandle<()>>,
+    /// What they follow, if all of them could be begun.
+    followed: Option<MembersReport>,
     stopped: bool,
 }
 
@@ -83,6 +85,9 @@ impl Links {
 
     /// Has links to where the other servers are and are to be, and no others.
     pub(super) fn follow(&self, members: &MembersReport) {
+        if self.state.lock().followed.as_ref() == Some(members) {
+            return;
+        }
         let mut wanted: Vec<(Peer, &str)> = Vec::new();
         for (server, first) in (0..).zip(&self.ground.addresses).filter(|(server, _)| *server != self.ground.own) {
             let seat = members.seat(server);
@@ -105,11 +110,12 @@ impl Links {
             stays
         });
         state.threads.retain(|thread| !thread.is_finished());
-        for (peer, address) in wanted {
-            if state.links.iter().all(|link| link.peer != peer) {
-                self.begin(&mut state, peer, address);
+        for (peer, address) in &wanted {
+            if state.links.iter().all(|link| link.peer != *peer) {
+                self.begin(&mut state, *peer, address);
             }
         }
+        state.followed = (state.links.len() == wanted.len()).then(|| members.clone());
     }
 
     fn begin(&self, state: &mut State, peer: Peer, address: &str) {

@@ -15,6 +15,8 @@ use crate::exit::Failure;
 
 /// What the name of the folder begins with, before the name of the cluster.
 pub(super) const FOLDER_PREFIX: &str = "mcomp-";
+/// Where the metadata is in it, as mcomp.cfg says by itself.
+const METADATA: &str = "metadata";
 
 /// The folder and the cluster's name. No other process uses either.
 #[derive(Debug)]
@@ -49,8 +51,12 @@ impl Scratch {
         &self.folder
     }
 
-    /// Removes the memory of this cluster.
+    /// Removes the memory of this cluster, and what was agreed on about it.
     pub(super) fn purge(&self) -> anyhow::Result<Vec<Purged>> {
+        let metadata = self.folder.join(METADATA);
+        if metadata.exists() {
+            fs::remove_dir_all(&metadata).map_err(|error| Failure::io("remove the metadata", &error))?;
+        }
         Ok(mcomp_shm::purge(&self.cluster)?)
     }
 

@@ -197,6 +197,14 @@ impl Cluster {
         self.write_config(&setup);
     }
 
+    /// Writes a mcomp.cfg with one more server, which does not run yet.
+    pub(crate) fn list_another(&mut self, setup: Setup) {
+        self.n += 1;
+        self.servers.push(None);
+        self.snapshotters.push(None);
+        self.write_config(&Setup { n: self.n, ..setup });
+    }
+
     /// Where server `id` listens.
     pub(crate) fn address(&self, id: u32) -> String {
         format!("{}:{}", self.ip, 7401 + id)

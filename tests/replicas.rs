@@ -11,6 +11,9 @@ use serde_json::json;
 
 use crate::harness::{Cluster, PATIENCE, Setup, length, seed};
 
+/// Servers that are added.
+mod grows;
+
 /// What clients saw, and whether one register could have told them that.
 mod history;
 
@@ -242,7 +245,7 @@ fn a_replica_that_is_killed_in_a_copy_has_all_or_nothing_of_it() {
     let done = AtomicU64::new(0);
     let work = |writer: usize, stop: &AtomicBool| {
         let client = &clients[writer];
-        for count in 0_u8.. {
+        for count in 0..=u8::MAX {
             if stop.load(Relaxed) {
                 break;
             }
@@ -252,9 +255,6 @@ fn a_replica_that_is_killed_in_a_copy_has_all_or_nothing_of_it() {
                 assert!(found.iter().all(|byte| *byte == found[0]), "a mixed block, seed {seed}");
             }
             done.fetch_add(1, Relaxed);
-            if count == u8::MAX {
-                break;
-            }
         }
         while !stop.load(Relaxed) {
             let _ = client.write_at(0, &[writer as u8; BLOCK as usize]);

@@ -60,7 +60,8 @@ impl Local {
     pub(crate) fn attach(offer: Offer, cluster: &str, server: u32, space: Space) -> Option<Local> {
         let reader = Reader::open(cluster, server).ok()?;
         let is_served = Uuid::from_bytes(reader.segment_id()) == offer.segment;
-        if !is_served || (reader.k_bytes(), reader.n()) != (space.k(), space.n()) {
+        // Servers may have been added since mcomp.cfg was written.
+        if !is_served || reader.k_bytes() != space.k() || reader.n() < space.n() {
             return None;
         }
         let Offer { config_epoch, anchor, .. } = offer;

@@ -1,5 +1,6 @@
 //! The configuration, checked and ready to run.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -226,6 +227,24 @@ impl Config {
             id,
             n: self.n(),
         })
+    }
+
+    /// The same with `n` servers: a mcomp.cfg may be older than the cluster, or list a server that is not added yet. Those
+    /// that it does not list are at `addresses`, by their ids.
+    ///
+    /// # Panics
+    /// When `n` is 0, or a server that it does not list has no address there.
+    #[must_use]
+    pub fn with_servers(&self, n: u32, addresses: &BTreeMap<u32, Endpoint>) -> Config {
+        assert!(n > 0, "a cluster has servers");
+        let entry = |id: u32| match self.servers.get(id as usize) {
+            Some(entry) => entry.clone(),
+            None => {
+                let address = addresses.get(&id).unwrap_or_else(|| panic!("server {id} has no address"));
+                ServerEntry { address: address.clone(), snapshot: None, http: None }
+            }
+        };
+        Config { servers: (0..n).map(entry).collect(), ..self.clone() }
     }
 
     /// How the memory is saved.

@@ -39,7 +39,7 @@ pub type Random = Box<dyn FnMut() -> u128 + Send>;
 pub struct Settings {
     /// Which server it is.
     pub id: u32,
-    /// The address space; all of its servers vote, from the seats that the log says.
+    /// The address space when the log began; all of its servers voted then.
     pub space: Space,
     /// How long memory whose lease has run out stays unused, in milliseconds.
     pub quarantine_ms: u64,
@@ -94,6 +94,9 @@ pub struct Node {
     applied_bytes: usize,
     /// Who votes has changed since the last image.
     is_image_due: bool,
+    /// The cluster has grown since the last image: nobody is to hear the log from before it, as whoever is added cannot
+    /// know with how many servers that began.
+    has_grown: bool,
 }
 
 impl std::fmt::Debug for Node {
@@ -129,8 +132,9 @@ impl Node {
             proposed_due: None,
             applied_bytes: 0,
             is_image_due: false,
+            has_grown: false,
         };
-        if settings.space.n() == 1 {
+        if node.voters().are_only(node.peer()) {
             // Nobody is waited for.
             let _ = node.raw.campaign();
         }

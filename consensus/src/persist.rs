@@ -103,4 +103,6 @@ pub struct Recovered {
     pub joined: bool,
     /// Its seat.
     pub seat: u16,
+    /// How many servers there were when the log began, if it has.
+    pub servers: Option<u32>,
 }

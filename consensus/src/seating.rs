@@ -40,7 +40,7 @@ impl Node {
             return Some(VoterChange::default());
         }
         let members = self.state().members();
-        let servers = || 0..self.state().space().n();
+        let servers = || 0..members.shape.servers();
         let seated: BTreeSet<u64> =
             servers().map(|server| Peer { server, seat: members.seat(server) }.raft_id()).collect();
         let coming =

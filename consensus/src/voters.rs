@@ -58,6 +58,11 @@ impl Voters {
         Voters { voters: (0..n).map(|server| Peer::first(server).raft_id()).collect(), ..Voters::default() }
     }
 
+    /// Whether nobody but `peer` decides.
+    pub(crate) fn are_only(&self, peer: Peer) -> bool {
+        self.voters == [peer.raft_id()] && self.outgoing.is_empty()
+    }
+
     /// Whether the engine can take them: the engine ends the process if it cannot.
     pub(crate) fn are_sound(&self) -> bool {
         let all = [&self.voters, &self.outgoing, &self.learners, &self.learners_next];

@@ -50,6 +50,9 @@ impl Ticket {
         match ask.command {
             Command::Open { token, .. } => Ticket { who: token, number: 0 },
             Command::Join { server, memory, .. } => Ticket { who: memory, number: server.into() },
+            Command::Received { server, memory, shape, .. } => {
+                Ticket { who: memory, number: u64::from(shape.step) << 32 | u64::from(server) }
+            }
             _ => Ticket { who: ask.session, number: ask.number },
         }
     }

@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcomp_wire::meta::{MembersReport, Owner};
-use mcomp_wire::{Malformed, Space, control};
+use mcomp_wire::{Malformed, Space, control, limits};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::allocator::Run;
+use crate::allocator::{MAX_SPACE_BYTES, Run};
 use crate::leases::LeaseState;
 use crate::locks::{Barrier, Lock};
 use crate::reset::{Coming, Parts};
@@ -90,13 +90,22 @@ impl State {
         })
     }
 
-    /// The state of an image, if it is one, and of this address space.
+    /// The state of an image, if it is one, and of this address space, or of what that was before servers were added or
+    /// will be when they are.
     pub fn from_image(bytes: &[u8], space: Space) -> Result<State, Corrupt> {
         let image: Image = control::decode(bytes)?;
-        if (image.k_bytes, image.n) != (space.k(), space.n()) {
+        let shape = image.members.shape;
+        if image.n != shape.n || shape.servers() > limits::MAX_SERVERS {
+            return Err(Corrupt::Contradiction(format!("{} servers, and {shape:?}", image.n)));
+        }
+        // Servers may have been added since, or be listed that are not added yet.
+        if image.k_bytes != space.k() || space.n() < image.members.first_servers() {
             let (our_n, our_k) = (space.n(), space.k());
             return Err(Corrupt::Space { their_n: image.n, their_k: image.k_bytes, our_n, our_k });
         }
+        let space = Space::new(image.k_bytes, image.n);
+        let space = space.filter(|space| space.size() <= MAX_SPACE_BYTES);
+        let space = space.ok_or_else(|| Corrupt::Contradiction("an address space that cannot be".into()))?;
         let mut state = State {
             log_id: image.log_id,
             index: image.index,

@@ -15,6 +15,7 @@ impl State {
     }
 
     pub(crate) fn check_invariants(&self) -> Result<(), String> {
+        ensure(self.space.n() == self.members.shape.n, || format!("{:?} of {:?}", self.space, self.members.shape))?;
         self.check_table()?;
         self.check_leases()?;
         self.check_sessions()?;

@@ -12,6 +12,7 @@
 
 pub mod allocator;
 mod entry;
+mod growth;
 mod image;
 mod invariants;
 mod leases;

@@ -60,7 +60,7 @@ impl State {
     }
 
     pub(crate) fn join(&mut self, server: u32, memory: Uuid, seat: u16, address: String) -> Result<Answer, Refusal> {
-        if server >= self.space.n() {
+        if server >= self.members.shape.servers() {
             return Err(invalid(format!("there is no server {server}")));
         }
         if !is_address(&address) {
@@ -87,7 +87,9 @@ impl State {
 
     fn join_with(&mut self, server: u32, memory: Uuid, address: String) -> Result<Answer, Refusal> {
         let before = self.members.members.get_mut(&server);
-        let is_heir = before.is_some();
+        // What is kept by a server that was added was kept by others before.
+        let is_added = self.members.added.contains_key(&server) && mutant::active() != Mutant::EmptyVoter;
+        let is_heir = before.is_some() || is_added;
         if let Some(member) = before.filter(|member| member.memory == memory) {
             member.address = address;
             return Ok(Answer::Joined(member.clone()));
@@ -107,11 +109,11 @@ impl State {
         let mut given: Vec<u16> = self.members.members.values().map(|member| member.incarnation).collect();
         given.sort_unstable();
         let repeats = given.windows(2).any(|pair| pair[0] == pair[1]);
-        let is_known = |server: &u32| *server < self.space.n();
+        let is_known = |server: &u32| *server < self.members.shape.servers();
         if repeats || given.last().is_some_and(|last| *last > self.last_incarnation) || given.first() == Some(&0) {
             return Err("incarnations that were not given out, or twice".into());
         }
-        if !self.members.members.keys().all(is_known) || self.members.epoch != u64::from(self.last_incarnation) {
+        if !self.members.members.keys().all(is_known) || self.members.epoch < u64::from(self.last_incarnation) {
             return Err("members that cannot have come".into());
         }
         if !self.members.members.values().all(|member| is_address(&member.address)) {
@@ -127,6 +129,7 @@ impl State {
                 && (seat.number > 0) == seat.address.is_some()
                 && addresses.into_iter().all(|address| is_address(address))
         };
+        self.check_growth()?;
         let moving = self.members.seats.values().filter(|seat| seat.next.is_some()).count();
         if moving > 1 || !self.members.seats.iter().all(is_right) {
             return Err("seats that cannot have been given out".into());
@@ -136,7 +139,7 @@ impl State {
 }
 
 /// Whether a server could be at `address`: a host and a port.
-fn is_address(address: &str) -> bool {
+pub(crate) fn is_address(address: &str) -> bool {
     let is_port =
         |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0);
     let is_host = |host: &str| !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_graphic());

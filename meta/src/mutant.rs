@@ -20,6 +20,10 @@ pub enum Mutant {
     LeadsOn,
     /// Who was replaced joins again.
     AnySeat,
+    /// The log from before a cluster has grown is kept for those that are added.
+    LongMemory,
+    /// A server that was added votes with the memory that it brings.
+    EmptyVoter,
 }
 
 #[cfg(feature = "mutants")]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcomp_wire::meta::{Answer, Ask, Command, MembersReport, Told};
-use mcomp_wire::{Space, Status};
+use mcomp_wire::{Shape, Space, Status};
 use uuid::Uuid;
 
 use crate::allocator::{Allocator, Placement};
@@ -22,6 +22,7 @@ use crate::{Effect, Entry, Outcome, Refusal, Stamp, Ticket};
 /// - A name belongs to one allocation, which has that name; a lease to one allocation, which has that lease.
 /// - Every session, lease, waiter and quarantine has one entry among the dues, at its deadline, later than `now_ms`.
 /// - A lock has a holder, at most as many as its permits, and waiters only when it has all of them.
+/// - The servers of the address space are those that the shape of the cluster says.
 /// - A page table of which parts have come belongs to a session that lives, and holds together as far as it has come.
 #[derive(Clone, Debug)]
 pub struct State {
@@ -94,7 +95,7 @@ impl State {
             barriers: BTreeMap::new(),
             coming: None,
             reset_by: None,
-            members: MembersReport::default(),
+            members: MembersReport { shape: Shape { n: space.n(), step: 0 }, ..MembersReport::default() },
             last_incarnation: 0,
             dues: BTreeSet::new(),
             allocator: Allocator::new(space.k(), space.n()),
@@ -102,7 +103,7 @@ impl State {
         }
     }
 
-    /// The address space that it is about.
+    /// The address space that it is about. It grows when a server is added.
     pub fn space(&self) -> Space {
         self.space
     }
@@ -180,6 +181,9 @@ impl State {
         if let Command::Join { server, memory, seat, address } = ask.command {
             return Some(self.join(server, memory, seat, address).map(|answer| self.told(answer)));
         }
+        if let Command::Received { server, memory, shape, replicas } = ask.command {
+            return Some(self.received(server, memory, shape, replicas).map(|answer| self.told(answer)));
+        }
         if self.has_reset(&ask) {
             return Some(Ok(self.told(Answer::Done)));
         }
@@ -224,7 +228,10 @@ impl State {
             Command::Collect => Ok(Some(self.collect(step))),
             Command::Reset { part, last, regions } => self.reset(session, part, last, regions, step).map(Some),
             Command::Move { server, address } => self.move_server(server, address).map(Some),
-            Command::Open { .. } | Command::Join { .. } => unreachable!("done without a session"),
+            Command::Grow { server, address, replicas } => self.grow(server, address, replicas).map(Some),
+            Command::Open { .. } | Command::Join { .. } | Command::Received { .. } => {
+                unreachable!("done without a session")
+            }
         }
     }
 

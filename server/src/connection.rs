@@ -72,6 +72,8 @@ pub(crate) struct Connection {
     /// When bytes came last, if durations are counted.
     received: Option<Instant>,
     role: Role,
+    /// How many servers there are by the peer's mcomp.cfg, if it says so.
+    listed: u32,
     /// How answers are finished.
     finish: Finish,
     /// While a proof is due: how many bytes the peer has sent, less those that it was sent.
@@ -97,6 +99,7 @@ impl Connection {
             answers_data: false,
             received: None,
             role: Role::Client,
+            listed: 0,
             finish: Finish::default(),
             unproven_bytes: shared.keyring.is_some().then_some(0),
             place,

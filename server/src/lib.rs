@@ -42,6 +42,7 @@ mod counters;
 mod cut;
 #[cfg(test)]
 mod fixture;
+mod grown;
 mod handover;
 mod histogram;
 mod http;
@@ -61,6 +62,7 @@ mod shared;
 mod start_error;
 mod successor;
 
+pub use grown::OnGrown;
 pub use handover::OnHandover;
 pub use mcomp_meta::Corrupt;
 pub use metadata::MetadataError;

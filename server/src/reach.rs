@@ -9,34 +9,43 @@ use mcomp_net::tls::Tls;
 use mcomp_net::{ConnectError, Connection, Endpoint, Timeouts, Trust};
 use mcomp_wire::Role;
 use mcomp_wire::control::Hello;
+use mcomp_wire::meta::MembersReport;
 use uuid::Uuid;
 
 /// What connections to other servers begin with.
 #[derive(Clone, Debug)]
 pub(crate) struct Reach {
     hello: Hello,
+    /// Servers of mcomp.cfg.
+    listed: u32,
     keyring: Option<Arc<Keyring>>,
     tls: Option<Tls>,
 }
 
 impl Reach {
-    pub(crate) fn new(config: &Config, keyring: Option<Arc<Keyring>>, tls: Option<Tls>) -> Reach {
+    pub(crate) fn new(config: &Config, listed: u32, keyring: Option<Arc<Keyring>>, tls: Option<Tls>) -> Reach {
         let hello = Hello {
             cluster: config.name().to_owned(),
             role: Role::Node,
             server: 0,
             k: config.k(),
-            n: config.n(),
+            // While the cluster grows one may be ahead of the other.
+            n: 0,
             session: Uuid::nil(),
             features: 0,
             auth: Vec::new(),
         };
-        Reach { hello, keyring, tls }
+        Reach { hello, listed, keyring, tls }
     }
 
     /// The name of the cluster.
     pub(crate) fn cluster(&self) -> &str {
         &self.hello.cluster
+    }
+
+    /// Where a server is that mcomp.cfg does not list, as the log has it.
+    pub(crate) fn added<'m>(&self, server: u32, members: &'m MembersReport) -> Option<&'m String> {
+        members.added.get(&server).filter(|_| server >= self.listed)
     }
 
     /// Connects to server `peer`. Neither that nor any request may take longer, and what is sent must be confirmed in as

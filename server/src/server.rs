@@ -15,8 +15,10 @@ use mcomp_shm::{Opened, Segment, ShmError, Spec};
 use mcomp_wire::control::ServerStatus;
 
 use crate::accept;
+use crate::grown::{OnGrown, as_agreed};
 use crate::handover::OnHandover;
 use crate::http::Http;
+use crate::metadata::OpenLog;
 use crate::moved::OnMoved;
 use crate::oplog::OpLog;
 use crate::preflight;
@@ -45,6 +47,8 @@ pub struct Options {
     pub on_handover: Option<OnHandover>,
     /// What to do when this server was replaced by another one; without it, it goes on and serves nobody.
     pub on_moved: Option<OnMoved>,
+    /// What to do when a server was added, and this one has to be stopped and started again; without it, it takes no part.
+    pub on_grown: Option<OnGrown>,
 }
 
 /// How a thread of the server is started.
@@ -89,7 +93,7 @@ impl Server {
             Err(ShmError::Busy { path, pid }) if options.takes_over => {
                 succeeds = true;
                 http.iter().try_for_each(|http| successor::check_address(id, http))?;
-                successor::take_over(&spec, &address, Holder { path, pid }, keyring.as_deref())?
+                successor::take_over(&spec, config.k(), &address, Holder { path, pid }, keyring.as_deref())?
             }
             opened => opened?,
         };
@@ -100,8 +104,11 @@ impl Server {
         let has_secret = keyring.is_some();
         let served = listen(id, &endpoints, tls.as_ref(), has_secret).and_then(|listeners| {
             let http = http.map_or(Ok(None), |address| listen_to_monitors(id, address, has_secret, succeeds))?;
-            let own = Own { oplog, keyring, tls: tls.clone() };
-            let shared = Arc::new(Shared::new(config, options, Arc::clone(&segment), own, spawn)?);
+            let log = OpenLog::open(config, id, &segment)?;
+            let listed = config.n();
+            let config = as_agreed(config, log.members()).map_err(|source| log.corrupt(source))?;
+            let own = Own { oplog, keyring, tls: tls.clone(), log, listed };
+            let shared = Arc::new(Shared::new(&config, options, Arc::clone(&segment), own, spawn)?);
             let mut server = Server { shared, listeners, threads: Vec::new(), http: None, opened };
             // If it fails, the threads that have begun end with the server.
             server.spawn_threads(spawn, http).map_err(StartError::Thread)?;

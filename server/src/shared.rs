@@ -1,5 +1,6 @@
 //! What all threads of a server share, and what each of them may ask of it.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -11,7 +12,7 @@ use mcomp_net::{Watchdog, WatchdogLimits};
 use mcomp_shm::Segment;
 use mcomp_wire::control::{Hello, ServerStatus};
 use mcomp_wire::meta::Fence;
-use mcomp_wire::{Header, Request, Space, Status, flags};
+use mcomp_wire::{Header, Request, Role, Space, Status, flags};
 use parking_lot::{Condvar, Mutex};
 
 use crate::budget::Budget;
@@ -21,7 +22,7 @@ use crate::counters::Counters;
 use crate::cut::Cuts;
 use crate::handover::Handover;
 use crate::memory::{Memory, Refusal};
-use crate::metadata::Metadata;
+use crate::metadata::{Ground, Metadata, OpenLog};
 use crate::oplog::OpLog;
 use crate::reach::Reach;
 use crate::replica::Replicas;
@@ -29,6 +30,9 @@ use crate::restore::Restores;
 use crate::server::{Options, Spawn};
 use crate::session::Sessions;
 use crate::start_error::StartError;
+
+/// What a server says of itself that has all of its memory.
+pub(crate) const SERVING: &str = "serving";
 
 /// What the threads of a server share.
 #[derive(Debug)]
@@ -53,7 +57,10 @@ pub(crate) struct Shared {
     /// How long a connection looks for its next request before its thread sleeps.
     pub(crate) spin: Duration,
     pub(crate) cluster: String,
+    /// The address space. While a server is added its part is not in it yet.
     pub(crate) space: Space,
+    /// How many servers others may believe that there are, by an older or newer mcomp.cfg.
+    servers: RangeInclusive<u32>,
     pub(crate) started: Instant,
     /// Since 1970.
     pub(crate) started_unix: Duration,
@@ -69,6 +76,9 @@ pub(crate) struct Own {
     pub(crate) oplog: Option<OpLog>,
     pub(crate) keyring: Option<Arc<Keyring>>,
     pub(crate) tls: Option<Tls>,
+    pub(crate) log: OpenLog,
+    /// Servers of mcomp.cfg. Where the others are the log says.
+    pub(crate) listed: u32,
 }
 
 /// What lets a request write to guarded memory.
@@ -88,9 +98,11 @@ impl Shared {
         own: Own,
         spawn: Spawn,
     ) -> Result<Shared, StartError> {
-        let Own { oplog, keyring, tls } = own;
+        let Own { oplog, keyring, tls, log, listed } = own;
         let (id, limits) = (options.id, config.limits());
-        let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
+        let members = log.members().clone();
+        segment.set_servers(members.shape.servers());
+        let space = Space::new(config.k(), members.shape.n).expect("the log has a space");
         let connections =
             Connections::new(limits.max_connections, limits.max_connections_per_address, places_of_servers(config));
         let is_watched = config.servers()[id as usize].http.is_some();
@@ -105,12 +117,21 @@ impl Shared {
         };
         let watchdog = Watchdog::start(watchdog_limits).map_err(StartError::Thread)?;
         let (agreed, peers) = (Arc::clone(&segment), Arc::clone(&connections));
-        let reach = Reach::new(config, keyring.clone(), tls);
+        let reach = Reach::new(config, listed, keyring.clone(), tls);
         let replicas = match config.replicas() {
             1 => None,
-            _ => Some(Replicas::start(config, id, Arc::clone(&segment), &reach, options.on_moved.clone(), spawn)?),
+            _ => {
+                let (segment, on_moved) = (Arc::clone(&segment), options.on_moved.clone());
+                Some(Replicas::start(config, id, segment, &members, &reach, on_moved, spawn)?)
+            }
         };
-        let metadata = Metadata::start(config, id, agreed, peers, replicas.clone(), reach, spawn);
+        let ground = Ground {
+            segment: agreed,
+            connections: peers,
+            replicas: replicas.clone(),
+            on_grown: options.on_grown.clone(),
+        };
+        let metadata = Metadata::start(config, log, ground, reach, spawn);
         // Its threads would keep the segment.
         let metadata = metadata.inspect_err(|_| replicas.iter().for_each(|replicas| replicas.stop()))?;
         Ok(Shared {
@@ -138,6 +159,7 @@ impl Shared {
             segment,
             cluster: config.name().to_owned(),
             space,
+            servers: members.first_servers()..=members.shape.servers(),
             started: Instant::now(),
             started_unix: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default(),
             stopping: AtomicBool::new(false),
@@ -189,9 +211,29 @@ impl Shared {
         if hello.server != self.id {
             return wrong("the server's id", hello.server.to_string(), self.id.to_string());
         }
-        if (hello.k, hello.n) != (self.space.k(), self.space.n()) {
+        // Who sees to the whole memory has to know of all servers.
+        let is_right = match (hello.role, hello.n) {
+            (_, 0) => true,
+            (Role::Node, n) => n == *self.servers.end(),
+            (_, n) => self.servers.contains(&n),
+        };
+        if hello.k != self.space.k() || !is_right {
             let pair = |k: u64, n: u32| format!("{n} servers of {k} bytes");
-            return wrong("the address space", pair(hello.k, hello.n), pair(self.space.k(), self.space.n()));
+            let message = match self.servers.end() {
+                servers if hello.n < *servers && self.servers.contains(&hello.n) => {
+                    ": servers were added, put them into mcomp.cfg there"
+                }
+                servers if hello.k == self.space.k() && hello.n > *servers => {
+                    ": is `mcomp member add` still to be done?"
+                }
+                _ => "",
+            };
+            let message = format!(
+                "the address space is {} here and {} in the mcomp.cfg of the one who asks{message}",
+                pair(self.space.k(), *self.servers.end()),
+                pair(hello.k, hello.n)
+            );
+            return Err(Refusal::new(Status::WrongCluster, message));
         }
         Ok(())
     }
@@ -240,6 +282,11 @@ impl Shared {
         }
     }
 
+    /// How many servers there are.
+    pub(crate) fn servers(&self) -> u32 {
+        *self.servers.end()
+    }
+
     /// What the server does, in a word.
     fn state(&self) -> String {
         let filling = self.replicas.as_ref().and_then(|replicas| match replicas.is_member() {
@@ -248,7 +295,7 @@ impl Shared {
         });
         match self.segment.is_restoring() {
             true => "restoring".to_owned(),
-            false => filling.unwrap_or_else(|| "serving".to_owned()),
+            false => filling.unwrap_or_else(|| SERVING.to_owned()),
         }
     }
 

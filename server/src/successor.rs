@@ -30,15 +30,16 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// What it gets to end, once it has agreed: more than its own patience with its clients.
 const END_PATIENCE: Duration = Duration::from_secs(10);
 
-/// Takes the segment of `spec` over from the process that serves it on `address`.
+/// Takes the segment of `spec` over from the process that serves it on `address`, of a cluster of `k` bytes each.
 pub(crate) fn take_over(
     spec: &Spec,
+    k: u64,
     address: &str,
     holder: Holder,
     keyring: Option<&Keyring>,
 ) -> Result<(Segment, Opened), StartError> {
     check_address(spec.id, address)?;
-    let mut connection = holder.connect(spec, address, keyring)?;
+    let mut connection = holder.connect(spec, k, address, keyring)?;
     let end = holder.end(&connection)?;
     // The answer leaves before the server stops, and says that it will.
     connection.call::<_, ()>(Kind::Handover, &()).map_err(|error| holder.keeps(holder.why_not_agreed(&error)))?;
@@ -68,14 +69,15 @@ impl Holder {
     }
 
     /// A connection to it, in the highest role there is.
-    fn connect(&self, spec: &Spec, address: &str, keyring: Option<&Keyring>) -> Result<Connection, StartError> {
+    fn connect(&self, spec: &Spec, k: u64, address: &str, keyring: Option<&Keyring>) -> Result<Connection, StartError> {
         let endpoint = Endpoint::Unix(unix_name(&spec.cluster, spec.id, address));
         let hello = Hello {
             cluster: spec.cluster.clone(),
             role: Role::Admin,
             server: spec.id,
-            k: spec.k_bytes,
-            n: spec.n,
+            k,
+            // It may know better than mcomp.cfg does.
+            n: 0,
             session: Uuid::nil(),
             features: 0,
             auth: Vec::new(),

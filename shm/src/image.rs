@@ -72,11 +72,11 @@ impl Image {
         self.u64_at(offset_of!(Header, k_bytes))
     }
 
-    /// Compares everything with what a server of this specification needs, and says where the regions lie.
+    /// Compares everything with what a server of this specification needs, and says where the regions lie. Of how many
+    /// servers the cluster is may have changed.
     pub(crate) fn verify_for(&self, spec: &Spec, object: &Object) -> Result<Regions, ShmError> {
         let regions = self.verify(&object.path, object.file_bytes()?, &spec.cluster, spec.id)?;
         same(&object.path, "k", self.k_bytes(), spec.k_bytes)?;
-        same(&object.path, "n", self.n(), spec.n)?;
         let kind = |registers| if registers { "replicated" } else { "not replicated" };
         same(&object.path, "blocks that are", kind(regions.has_registers()), kind(spec.registers))?;
         Ok(regions)

@@ -113,7 +113,8 @@ pub(crate) struct Header {
     /// Which log of the metadata the segment has obeyed, and up to which entry.
     pub(crate) agreed_log: AtomicU64,
     pub(crate) agreed_index: AtomicU64,
-    reserved_1: AtomicU64,
+    /// Of replicated blocks: whose copies stand where, see [`crate::Arrangement`].
+    pub(crate) arrangement: AtomicU64,
     /// Epoch << 1 | a cut is active.
     pub(crate) cut: AtomicU64,
     /// The epoch whose answers are being held; 0 = none.
@@ -205,7 +206,7 @@ pub struct Spec {
     pub cluster: String,
     /// Index of the server in the cluster, below `n`.
     pub id: u32,
-    /// Number of servers of the cluster.
+    /// Number of servers of the cluster. An existing segment may have been of fewer or more, as the cluster grows.
     pub n: u32,
     /// Bytes lent: a multiple of 4 KiB, above zero and at most [`K_MAX_BYTES`].
     pub k_bytes: u64,

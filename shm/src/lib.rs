@@ -78,6 +78,6 @@ pub use mutant::Mutant;
 pub use preflight::{Limiter, Room, cgroups, rooms};
 pub use purge::{Listed, PurgeOutcome, Purged, list, purge, purge_those};
 pub use reader::Reader;
-pub use register::Life;
+pub use register::{Arrangement, Life};
 pub use segment::{Opened, Segment};
 pub use span::{Span, Word8, Word16};

@@ -32,7 +32,48 @@ impl Life {
     const FILLING: u64 = 2;
 }
 
+/// Whose copies a segment keeps where: what that follows from, as the server says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrangement {
+    /// Servers whose parts make up the address space.
+    pub n: u32,
+    /// How far the adding of another one is.
+    pub step: u32,
+}
+
+impl Arrangement {
+    fn of_word(word: u64) -> Option<Arrangement> {
+        let (n, step) = ((word >> 32) as u32, word as u32);
+        (n > 0).then_some(Arrangement { n, step })
+    }
+
+    fn to_word(self) -> u64 {
+        u64::from(self.n) << 32 | u64::from(self.step)
+    }
+}
+
 impl Segment {
+    /// Whose copies stand where, if that was said.
+    pub fn arrangement(&self) -> Option<Arrangement> {
+        Arrangement::of_word(self.header().arrangement.load(Acquire))
+    }
+
+    /// Says whose copies stand where.
+    pub fn set_arrangement(&self, arrangement: Arrangement) {
+        // Release: who finds it finds the copies as they were made for it.
+        self.header().arrangement.store(arrangement.to_word(), Release);
+    }
+
+    /// Of how many servers the cluster is.
+    pub fn servers(&self) -> u32 {
+        self.header().n.load(Acquire)
+    }
+
+    /// Says of how many servers the cluster is: programs with another mcomp.cfg leave the segment alone.
+    pub fn set_servers(&self, n: u32) {
+        self.header().n.store(n, Release);
+    }
+
     /// Whether the blocks are replicated.
     pub fn has_registers(&self) -> bool {
         self.map.regions().has_registers()
@@ -76,6 +117,11 @@ impl Segment {
     /// Says that it was.
     pub fn set_filled(&self, block: u64) {
         self.map.entry(block).flags.fetch_or(FLAG_FILLED, Release);
+    }
+
+    /// Says that it was not: it does not vote.
+    pub fn set_unfilled(&self, block: u64) {
+        self.map.entry(block).flags.fetch_and(!FLAG_FILLED, Release);
     }
 
     /// The promised and the accepted ballot of a block.

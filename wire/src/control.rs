@@ -28,7 +28,7 @@ pub struct Hello {
     pub server: u32,
     /// Bytes per server in the sender's mcomp.cfg.
     pub k: u64,
-    /// Servers in the sender's mcomp.cfg.
+    /// Servers in the sender's mcomp.cfg; 0 when that is of no importance to it.
     pub n: u32,
     /// Names the sender across connections: with the request id it makes the operation's id. Zero
     /// when the sender never retries.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::{Malformed, limits};
+use crate::{Malformed, Shape, limits};
 
 #[cfg(test)]
 mod golden;
@@ -136,6 +136,27 @@ pub enum Command {
         server: u32,
         /// Its new address; none to stay where it is.
         address: Option<String>,
+    },
+    /// A server is to be added at the end of the address space.
+    Grow {
+        /// Its id: as many as there are servers.
+        server: u32,
+        /// Where it is.
+        address: String,
+        /// Copies of each block.
+        replicas: u32,
+    },
+    /// A server has received the copies that move to it while the cluster grows. Only it says so itself; it needs no
+    /// session.
+    Received {
+        /// Its id.
+        server: u32,
+        /// Its segment's id.
+        memory: Uuid,
+        /// How far the cluster had grown when they were all there.
+        shape: Shape,
+        /// Copies of each block.
+        replicas: u32,
     },
 }
 
@@ -340,6 +361,10 @@ pub struct MembersReport {
     pub members: BTreeMap<u32, Member>,
     /// By server, of those that were moved or are to be.
     pub seats: BTreeMap<u32, Seat>,
+    /// How far the cluster has grown.
+    pub shape: Shape,
+    /// Where the servers are that were added since it began, or were when they were added.
+    pub added: BTreeMap<u32, String>,
 }
 
 /// Where a server lives, of one that does not live where it began.
@@ -356,6 +381,11 @@ pub struct Seat {
 }
 
 impl MembersReport {
+    /// How many servers the cluster began with.
+    pub fn first_servers(&self) -> u32 {
+        self.shape.servers().saturating_sub(self.added.len() as u32)
+    }
+
     /// The number of a server's seat.
     pub fn seat(&self, server: u32) -> u16 {
         self.seats.get(&server).map_or(0, |seat| seat.number)

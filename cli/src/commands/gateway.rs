@@ -9,7 +9,7 @@ use crate::gateway::Gateway;
 use crate::globals::Globals;
 
 pub(crate) fn run(globals: &Globals, args: &GatewayArgs) -> anyhow::Result<Exit> {
-    let signals = StopSignals::catch(args.parent)?;
+    let mut signals = StopSignals::catch(args.parent)?;
     let gateway = Gateway::start(globals.config()?, globals.cluster()?, args)?;
     let address = gateway.address();
     let fields = json!({"ready": "gateway", "address": address, "pid": std::process::id()});

@@ -1,4 +1,6 @@
-//! `mcomp member`: the servers that keep replicated blocks, as they have agreed, and how one is moved.
+//! `mcomp member`: the servers as they have agreed, how one is moved, and how one is added.
+
+mod add;
 
 use std::time::Duration;
 
@@ -19,6 +21,7 @@ pub(crate) fn run(globals: &Globals, args: &MemberArgs) -> anyhow::Result<Exit> 
     match &args.command {
         MemberCommand::Ls => ls(globals),
         MemberCommand::Replace { id, address, no_wait } => replace(globals, *id, address, *no_wait),
+        MemberCommand::Add { address, no_wait } => add::add(globals, address, *no_wait),
     }
 }
 
@@ -127,6 +130,18 @@ fn check_others(cluster: &Cluster, id: u32) -> anyhow::Result<()> {
             let text = format!(
                 "server {other} is {state}: server {id} is filled by the others, so all of them must serve first"
             );
+            Err(Failure::new(Exit::UNAVAILABLE, "unavailable", text).into())
+        }
+    }
+}
+
+/// Fails unless all servers have their memory.
+fn check_all(cluster: &Cluster) -> anyhow::Result<()> {
+    let states = cluster.statuses().into_iter().map(|status| state(status.ok()));
+    match (0..).zip(states).find(|(_, state): &(u32, String)| state != "serving") {
+        None => Ok(()),
+        Some((id, state)) => {
+            let text = format!("server {id} is {state}: copies move between servers, so all of them must serve first");
             Err(Failure::new(Exit::UNAVAILABLE, "unavailable", text).into())
         }
     }

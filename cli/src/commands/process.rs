@@ -35,11 +35,19 @@ impl StopSignals {
         self.0.handle()
     }
 
-    /// Waits for the first of them.
-    pub(crate) fn wait(mut self) {
-        if let Some(signal) = self.0.forever().next() {
+    /// Waits for the first of them. False when the wait was ended otherwise.
+    pub(crate) fn wait(&mut self) -> bool {
+        let signal = self.0.forever().next();
+        if let Some(signal) = signal {
             tracing::info!(signal = signal_name(signal).unwrap_or("a signal"), "stopping");
         }
+        signal.is_some()
+    }
+
+    /// Catches them anew, after a wait that was ended otherwise; none if one has come since.
+    pub(crate) fn again(mut self) -> anyhow::Result<Option<StopSignals>> {
+        let next = StopSignals::catch(ParentFlag { die_with: None })?;
+        Ok(self.0.pending().next().is_none().then_some(next))
     }
 }
 

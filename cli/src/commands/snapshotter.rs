@@ -9,7 +9,7 @@ use crate::flags::SnapshotterArgs;
 use crate::globals::Globals;
 
 pub(crate) fn run(globals: &Globals, args: &SnapshotterArgs) -> anyhow::Result<Exit> {
-    let signals = StopSignals::catch(args.parent)?;
+    let mut signals = StopSignals::catch(args.parent)?;
     let config = globals.config_of_process()?;
     let id = own_id(&config, args.id)?;
     let mut snapshotter = Snapshotter::start(&config, id)?;

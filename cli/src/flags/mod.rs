@@ -295,6 +295,23 @@ Examples:
         #[arg(long)]
         no_wait: bool,
     },
+    /// Add a server at the end of the address space
+    #[command(after_help = "\
+Write the new mcomp.cfg first: n is one more, and ADDRESS that of the last server. Start `mcomp server` there with it, then \
+add it. Where blocks are replicated, copies move to it, one step after the other, while all serve; then its own part of the \
+address space begins. All servers begin anew with each step, which takes a moment. Who still has the old mcomp.cfg goes on \
+with the memory that it knows; snapshots and restores need the new one, so start snapshot processes again with it.
+
+Examples:
+  mcomp member add 10.0.0.9:7001
+  mcomp member add 10.0.0.9:7001 --no-wait")]
+    Add {
+        /// Where it runs: host:port
+        address: Endpoint,
+        /// Return when it is agreed on, before it has happened
+        #[arg(long)]
+        no_wait: bool,
+    },
 }
 
 /// `mcomp completion`.

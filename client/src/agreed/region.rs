@@ -31,8 +31,10 @@ impl Session {
                 Some(lease) => self.release(lease.id).map(drop),
                 None => self.free(region.addr, Some(region.generation)).map(drop),
             };
-            if undone.is_err() {
-                return Err(self.cluster().pool(server).peer().in_part(error));
+            if undone.is_err()
+                && let Ok(pool) = self.cluster().pool_of(server)
+            {
+                return Err(pool.peer().in_part(error));
             }
             match error {
                 Error::Unavailable { .. } | Error::Timeout { .. } if !wish.avoid.contains(&server) => {
@@ -91,9 +93,23 @@ impl Cluster {
     fn await_memory(&self, region: &Region, index: u64) -> Result<(), (u32, Error)> {
         let k = self.space().k();
         let (first, last) = (region.addr / k, (region.addr + region.capacity - 1) / k);
-        (first..=last)
-            .map(|server| server as u32)
-            .try_for_each(|server| self.await_server(server, index, SERVER_PATIENCE).map_err(|error| (server, error)))
+        (first..=last).map(|server| server as u32).try_for_each(|server| {
+            self.check_listed(server, region.addr)?;
+            self.await_server(server, index, SERVER_PATIENCE).map_err(|error| (server, error))
+        })
+    }
+
+    /// Refuses memory of a server that was added since mcomp.cfg was written.
+    fn check_listed(&self, server: u32, addr: u64) -> Result<(), (u32, Error)> {
+        let n = self.space().n();
+        if server < n {
+            return Ok(());
+        }
+        let message = format!(
+            "the allocation at {addr} is in the memory of server {server}, which was added to the cluster, and mcomp.cfg \
+             lists {n} servers here: put the others into it"
+        );
+        Err((server, Error::Options(message)))
     }
 
     /// Waits until a server has made its memory what the entry at `index` says, for so long or the timeout of a request.

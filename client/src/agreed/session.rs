@@ -139,6 +139,12 @@ impl Session {
         self.ask(Command::Move { server, address: address.map(str::to_owned) }).map(drop)
     }
 
+    /// Has a server added at the end of the address space: it is to be server `server`, which is as many as there are, and
+    /// runs at `address` already. There are `replicas` copies of each block. For admins.
+    pub fn add_server(&self, server: u32, address: &str, replicas: u32) -> Result<(), Error> {
+        self.ask(Command::Grow { server, address: address.to_owned(), replicas }).map(drop)
+    }
+
     pub(super) fn freed(&self, command: Command) -> Result<(u64, u64), Error> {
         match self.ask(command)?.answer {
             Answer::Freed { regions, bytes } => Ok((regions, bytes)),

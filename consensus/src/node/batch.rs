@@ -98,7 +98,9 @@ impl Node {
                 self.state.skip(index);
             } else {
                 let entry: Entry = control::decode(&entry.data)?;
+                let before = self.state.members().shape;
                 let outcome = self.state.apply(index, entry);
+                self.has_grown |= self.state.members().shape != before && mutant::active() != Mutant::LongMemory;
                 advanced.told.extend(outcome.told);
                 advanced.effects.extend(outcome.effects.into_iter().map(|effect| (index, effect)));
             }
@@ -153,9 +155,11 @@ impl Node {
     fn compact(&mut self) {
         let Compaction { log_bytes, kept_entries } = self.settings.compaction;
         let is_short = self.applied_bytes < log_bytes.max(2 * self.raw.store().image_bytes());
-        if is_short && !std::mem::take(&mut self.is_image_due) {
+        let (is_image_due, has_grown) = (std::mem::take(&mut self.is_image_due), std::mem::take(&mut self.has_grown));
+        if is_short && !is_image_due && !has_grown {
             return;
         }
+        let kept_entries = if has_grown { 0 } else { kept_entries };
         let index = self.state.index();
         let Some(term) = self.raw.store().term_of(index) else { return };
         let voters = self.raw.store().voters().clone();

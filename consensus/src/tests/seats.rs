@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mcomp_meta::Ticket;
 use mcomp_meta::mutant::{self, Mutant};
-use mcomp_wire::Space;
-use mcomp_wire::meta::{Answer, Ask, Command};
+use mcomp_wire::meta::{Allocate, Answer, Ask, Command};
+use mcomp_wire::{Shape, Space};
 use uuid::Uuid;
 
 use crate::{Compaction, Node, Peer, PeerMessage, Persist, Recovered, Settings, TICK_MS};
@@ -56,7 +56,8 @@ impl Cluster {
 
     fn start(&mut self, at: usize) {
         let Machine { server, disk, .. } = &self.machines[at];
-        let space = Space::new(4096, 3).unwrap();
+        // By its mcomp.cfg: who is added has another one.
+        let space = Space::new(4096, 3.max(1 + *server)).unwrap();
         let settings = Settings { id: *server, space, quarantine_ms: 0, spread: false, compaction: self.compaction };
         let mut number = at as u128 * 1_000_003 + u128::from(self.now_ms);
         let random = move || {
@@ -182,10 +183,56 @@ impl Cluster {
         at
     }
 
+    /// Adds a server, and goes through the steps; whoever runs is killed between them, in turn, and comes back.
+    fn grow(&mut self, kills: bool) -> usize {
+        let server = self.machines.len() as u32;
+        let at = self.add(server);
+        self.at.insert(Peer::first(server), at);
+        self.done(Command::Grow { server, address: "h:9".into(), replicas: 3 });
+        for (step, receiver) in [(1, server), (2, 0)] {
+            if kills {
+                let leader = self.leader().expect("there is one");
+                self.kill(leader);
+                self.until("another one leads", |cluster| cluster.leader().is_some());
+                self.start(leader);
+            }
+            let memory = self.members_of(receiver).unwrap_or_else(|| {
+                self.done_by(None, join(receiver, u128::from(receiver) + 1, 0));
+                self.members_of(receiver).expect("it has joined")
+            });
+            let shape = Shape { n: server, step };
+            self.until("the step has begun", |cluster| cluster.shape() == Some(shape));
+            self.done(Command::Received { server: receiver, memory, shape, replicas: 3 });
+        }
+        let wanted = self.seated();
+        self.until("it votes", |cluster| cluster.voters().as_ref() == Some(&wanted));
+        at
+    }
+
+    /// The memory of a server, as whoever leads knows it.
+    fn members_of(&mut self, server: u32) -> Option<Uuid> {
+        self.until("there is a leader", |cluster| cluster.leader().is_some());
+        let leader = self.leader().expect("there is one");
+        self.node(leader).state().members().members.get(&server).map(|member| member.memory)
+    }
+
+    fn shape(&mut self) -> Option<Shape> {
+        let leader = self.leader()?;
+        Some(self.node(leader).state().members().shape)
+    }
+
+    /// All that run have come to the same state.
+    fn agree(&mut self) {
+        self.until("they agree", |cluster| {
+            let images = cluster.machines.iter().filter_map(|machine| Some(machine.node.as_ref()?.state().image()));
+            images.collect::<BTreeSet<_>>().len() == 1
+        });
+    }
+
     fn seated(&mut self) -> BTreeSet<Peer> {
         let leader = self.leader().expect("there is a leader");
         let members = self.node(leader).state().members().clone();
-        (0..3).map(|server| Peer { server, seat: members.seat(server) }).collect()
+        (0..members.shape.servers()).map(|server| Peer { server, seat: members.seat(server) }).collect()
     }
 }
 
@@ -302,4 +349,44 @@ fn known_wrong_versions_are_noticed() {
         let ended = mutant::with(wrong, || catch_unwind(AssertUnwindSafe(every)));
         assert!(ended.is_err(), "{wrong:?} is not noticed");
     }
+}
+
+#[test]
+fn servers_are_added_and_know_what_the_others_know() {
+    for (compaction, kills) in [(LONG, false), (SHORT, false), (LONG, true), (SHORT, true)] {
+        let mut cluster = Cluster::new(compaction);
+        let wish = Allocate { size: 8000, name: Some("before".into()), ..Allocate::default() };
+        cluster.done(Command::Allocate(wish));
+        let fourth = cluster.grow(kills);
+        let fifth = cluster.grow(kills);
+        cluster.agree();
+        assert_eq!(cluster.shape(), Some(Shape { n: 5, step: 0 }));
+        // Three of five are enough, and two that were there at first are not.
+        (0..2).for_each(|old| cluster.kill(old));
+        cluster.until("there is a leader", |cluster| cluster.leader().is_some());
+        cluster.done(Command::Allocate(Allocate { size: 3 * 4096, ..Allocate::default() }));
+        cluster.agree();
+        [fourth, fifth].into_iter().for_each(|new| cluster.kill(new));
+        (0..2).for_each(|old| cluster.start(old));
+        cluster.until("there is a leader", |cluster| cluster.leader().is_some());
+        cluster.kill(2);
+        (0..100).for_each(|_| cluster.step());
+        assert_eq!(cluster.leader(), None, "two of five decide nothing");
+        [fourth, fifth].into_iter().for_each(|new| cluster.start(new));
+        cluster.until("there is a leader", |cluster| cluster.leader().is_some());
+        cluster.agree();
+    }
+}
+
+/// Whoever hears the log from its beginning takes it for one that began with as many servers as its own mcomp.cfg has.
+#[test]
+fn a_log_that_begins_before_the_cluster_has_grown_is_noticed() {
+    let story = || {
+        let mut cluster = Cluster::new(LONG);
+        cluster.grow(false);
+        cluster.agree();
+    };
+    story();
+    let ended = mutant::with(Mutant::LongMemory, || catch_unwind(AssertUnwindSafe(story)));
+    assert!(ended.is_err(), "it is not noticed");
 }

@@ -23,12 +23,20 @@ impl Connection {
         let (id, epoch) = (self.place.id, frame.header.config_epoch);
         Ok(match kind {
             Kind::Status => encode(&self.shared.status()),
-            Kind::CutPrepare => encode(&cuts.prepare(id, &self.read_control(frame, Role::Node)?)?),
+            Kind::CutPrepare => {
+                let request = self.read_control(frame, Role::Node)?;
+                self.check_map()?;
+                encode(&cuts.prepare(id, &request)?)
+            }
             Kind::CutSwitch => encode(&cuts.switch(id, &self.read_control(frame, Role::Node)?)?),
             Kind::CutSettle => encode(&cuts.settle(id, &self.read_control(frame, Role::Node)?)?),
             Kind::CutRelease => encode(&cuts.release(id, &self.read_control(frame, Role::Node)?)?),
             Kind::CutEnd => encode(&cuts.end(id, &self.read_control(frame, Role::Node)?)?),
-            Kind::RestoreBegin => encode(&restores.begin(id, epoch, &self.read_control(frame, Role::Admin)?)?),
+            Kind::RestoreBegin => {
+                let request = self.read_control(frame, Role::Admin)?;
+                self.check_map()?;
+                encode(&restores.begin(id, epoch, &request)?)
+            }
             Kind::RestoreEnd => encode(&restores.end(id, &self.read_control(frame, Role::Admin)?)?),
             Kind::RestoreAbort => encode(&restores.abort(id, &self.read_control(frame, Role::Admin)?)?),
             Kind::Command => encode(&self.shared.metadata.command(self.command(frame)?)?),
@@ -41,15 +49,34 @@ impl Connection {
         })
     }
 
+    /// Refuses what is about the whole memory to a peer whose mcomp.cfg does not list all servers, and to everybody while
+    /// one is being added.
+    fn check_map(&self) -> Result<(), Refusal> {
+        let (listed, servers) = (self.listed, self.shared.servers());
+        if listed != 0 && listed != servers {
+            let message = format!(
+                "the cluster has {servers} servers, and {listed} in the mcomp.cfg of the one who asks: servers were added"
+            );
+            return Err(Refusal::new(Status::WrongCluster, message));
+        }
+        match &self.shared.replicas {
+            Some(replicas) if replicas.is_growing() => {
+                Err(Refusal::new(Status::Busy, "a server is being added: try again when that is done"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A command, if this peer may give it.
     fn command(&self, frame: &Received) -> Result<Ask, Refusal> {
         let ask: Ask = decode(self.inbox.body(frame))?;
-        if matches!(ask.command, Command::Join { .. }) {
-            return Err(Refusal::new(Status::Denied, "a server joins by itself, when it starts"));
+        if matches!(ask.command, Command::Join { .. } | Command::Received { .. }) {
+            return Err(Refusal::new(Status::Denied, "a server joins by itself, and says itself what it has received"));
         }
         let what = match ask.command {
             Command::Reset { .. } => "a reset",
             Command::Move { .. } => "to move a server",
+            Command::Grow { .. } => "to add a server",
             _ => return Ok(ask),
         };
         match self.role {

@@ -126,6 +126,7 @@ impl Connection {
             self.session_id = Some(hello.session);
         }
         self.role = hello.role;
+        self.listed = hello.n;
         let segment = &self.shared.segment;
         Ok(Welcome {
             server: self.shared.id,

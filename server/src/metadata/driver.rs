@@ -5,6 +5,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
 use std::time::Duration;
 
 use mcomp_consensus::{Advanced, Node, TICK_MS};
+use mcomp_wire::Shape;
 use mcomp_wire::meta::{Found, Query};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -13,6 +14,7 @@ use super::hands::Order;
 use super::links::Links;
 use super::store::Store;
 use super::{Input, MetadataError};
+use crate::grown::OnGrown;
 use crate::replica::Replicas;
 
 /// Inputs that are taken before the disk is asked: they share one write.
@@ -26,6 +28,9 @@ pub(super) struct Driver {
     orders: SyncSender<Order>,
     links: Links,
     replicas: Option<Arc<Replicas>>,
+    on_grown: Option<OnGrown>,
+    /// How far the cluster had grown when this server was started.
+    shape: Shape,
     next_tick_ms: u64,
     /// Who led when it was looked last, and in which term.
     leader: (Option<u32>, u64),
@@ -40,10 +45,12 @@ impl Driver {
         orders: SyncSender<Order>,
         links: Links,
         replicas: Option<Arc<Replicas>>,
+        on_grown: Option<OnGrown>,
     ) -> Driver {
         let next_tick_ms = boot_time_ms() + TICK_MS;
         let desk = Desk::default();
-        Driver { node, store, desk, orders, links, replicas, next_tick_ms, leader: (None, 0), ordered: 0 }
+        let (shape, leader) = (node.state().members().shape, (None, 0));
+        Driver { node, store, desk, orders, links, replicas, on_grown, shape, next_tick_ms, leader, ordered: 0 }
     }
 
     /// Has the memory told what the log on disk says, as far as it is known to be agreed on. Before anybody is served:
@@ -184,10 +191,16 @@ impl Driver {
     fn order(&mut self, order: Order) {
         self.ordered = self.node.state().index();
         let members = self.node.state().members();
-        self.links.follow(members);
-        // Not by the other thread, which may wait for replicas.
-        let seat = self.node.peer().seat;
-        self.replicas.iter().for_each(|replicas| replicas.note(members, seat));
+        if members.shape == self.shape {
+            self.links.follow(members);
+            // Not by the other thread, which may wait for replicas.
+            let seat = self.node.peer().seat;
+            self.replicas.iter().for_each(|replicas| replicas.note(members, seat));
+        } else {
+            // Nothing that it knows of other servers holds for those that there are now.
+            tracing::info!(servers = members.shape.servers(), step = members.shape.step, "the cluster has grown");
+            self.on_grown.iter().for_each(OnGrown::call);
+        }
         // When the other thread is gone, the server stops.
         let _ = self.orders.send(order);
     }

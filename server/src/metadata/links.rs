@@ -94,7 +94,8 @@ impl Links {
             let member = members.members.get(&server).map(|member| &member.address);
             // A mcomp.cfg may be ahead of what is agreed on: where a server is to be, it is not yet.
             let is_ahead = members.next(server).is_some_and(|(_, next)| next == first);
-            let first = member.filter(|_| is_ahead).unwrap_or(first);
+            let added = self.ground.reach.added(server, members);
+            let first = member.filter(|_| is_ahead).or(added).unwrap_or(first);
             wanted.push((Peer { server, seat }, members.address(server).unwrap_or(first)));
             wanted.extend(members.next(server).map(|(seat, address)| (Peer { server, seat }, address)));
         }

@@ -22,11 +22,12 @@ use mcomp_config::{Config, Placement};
 use mcomp_consensus::{Compaction, Node, Peer, PeerMessage, Settings};
 use mcomp_meta::{Corrupt, Refusal as Refused};
 use mcomp_shm::Segment;
-use mcomp_wire::meta::{Ask, Found, PeerPart, Query, Told};
+use mcomp_wire::meta::{Ask, Found, MembersReport, PeerPart, Query, Told};
 use mcomp_wire::{Space, Status, limits};
 use parking_lot::Mutex;
 
 use crate::connections::Connections;
+use crate::grown::OnGrown;
 use crate::memory::Refusal;
 use crate::reach::Reach;
 use crate::replica::Replicas;
@@ -97,27 +98,40 @@ pub(crate) struct Metadata {
     links: Links,
 }
 
-/// What a connection has received of a message from another server.
-#[derive(Debug, Default)]
-pub(crate) struct PeerInbox {
-    bytes: Vec<u8>,
+/// The log of a server, before anything is done with it.
+pub(crate) struct OpenLog {
+    id: u32,
+    store: Store,
+    node: Node,
+    /// The entry up to which the memory has obeyed it.
+    applied: u64,
 }
 
-impl Metadata {
-    /// Opens the log and starts the threads.
-    pub(crate) fn start(
-        config: &Config,
-        id: u32,
-        segment: Arc<Segment>,
-        connections: Arc<Connections>,
-        replicas: Option<Arc<Replicas>>,
-        reach: Reach,
-        spawn: Spawn,
-    ) -> Result<Metadata, StartError> {
-        let space = Space::new(config.k(), config.n()).expect("a checked config has a space");
+/// What the metadata works on.
+pub(crate) struct Ground {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) replicas: Option<Arc<Replicas>>,
+    pub(crate) on_grown: Option<OnGrown>,
+}
+
+impl OpenLog {
+    /// Opens the log of server `id`.
+    pub(crate) fn open(config: &Config, id: u32, segment: &Segment) -> Result<OpenLog, MetadataError> {
         let path = config.metadata_file(id);
-        let (store, mut recovered) = Store::open(&path)?;
+        let (store, mut recovered) = Store::open(&path, config.n())?;
         let corrupt = |source| MetadataError::Corrupt { path: path.clone(), source };
+        let began_with = recovered.servers.unwrap_or(config.n());
+        let has_log = recovered.image.is_some() || !recovered.entries.is_empty();
+        // Without its log it would begin one with those of mcomp.cfg alone.
+        let began_with = if has_log { began_with } else { began_with.max(segment.servers()) };
+        let space =
+            |n| Space::new(config.k(), n).ok_or_else(|| corrupt(Corrupt::Contradiction(format!("{n} servers"))));
+        let (space, listed) = (space(began_with)?, space(config.n())?);
+        if listed.n() < space.n() {
+            let (their_n, our_n, k) = (space.n(), listed.n(), config.k());
+            return Err(corrupt(Corrupt::Space { their_n, their_k: k, our_n, our_k: k }));
+        }
         let log_id = recovered.log_id(space).map_err(corrupt)?;
         let applied = if log_id == 0 { 0 } else { segment.agreed_index(log_id) };
         recovered.was_applied_up_to(applied);
@@ -129,11 +143,43 @@ impl Metadata {
             compaction: Compaction::default(),
         };
         let node = Node::new(settings, recovered, Box::new(random)).map_err(corrupt)?;
+        Ok(OpenLog { id, store, node, applied })
+    }
+
+    /// Which servers there are, as far as the log has come.
+    pub(crate) fn members(&self) -> &MembersReport {
+        self.node.state().members()
+    }
+
+    /// What contradicts itself, said of this log.
+    pub(crate) fn corrupt(&self, source: Corrupt) -> MetadataError {
+        self.store.corrupt(source)
+    }
+}
+
+/// What a connection has received of a message from another server.
+#[derive(Debug, Default)]
+pub(crate) struct PeerInbox {
+    bytes: Vec<u8>,
+}
+
+impl Metadata {
+    /// Starts the threads.
+    pub(crate) fn start(
+        config: &Config,
+        log: OpenLog,
+        ground: Ground,
+        reach: Reach,
+        spawn: Spawn,
+    ) -> Result<Metadata, StartError> {
+        let OpenLog { id, store, node, applied } = log;
+        let Ground { segment, connections, replicas, on_grown } = ground;
+        let space = node.state().space();
         let (inbox, inputs) = sync_channel(INBOX);
         let guards = Arc::<Guards>::default();
         let (hands, orders) = Hands::new(id, space, segment, connections, replicas.clone(), Arc::clone(&guards));
         let links = Links::new(config, id, inbox.clone(), reach, spawn);
-        let mut driver = driver::Driver::new(node, store, orders, links.clone(), replicas);
+        let mut driver = driver::Driver::new(node, store, orders, links.clone(), replicas, on_grown);
         let metadata =
             Metadata { inbox, guards, id, n: config.n(), current: Mutex::default(), threads: Mutex::default(), links };
         let hands = spawn("meta-memory", Box::new(move || hands.run())).map_err(StartError::Thread)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use mcomp_consensus::{HardState, Image, LogEntry, Persist, Recovered};
 use mcomp_wire::control;
 use redb::backends::FileBackend;
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::MetadataError;
 
@@ -21,6 +21,7 @@ const HARD_STATE: &str = "hard_state";
 const IMAGE: &str = "image";
 const JOINED: &str = "joined";
 const SEAT: &str = "seat";
+const SERVERS: &str = "servers";
 /// The version of what is written here.
 const FORMAT_VERSION: &[u8] = &[2];
 /// What redb keeps of the file in memory. The log is read once, at the start.
@@ -34,8 +35,9 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Opens the file, or makes it, and reads what is in it.
-    pub(crate) fn open(path: &Path) -> Result<(Store, Recovered), MetadataError> {
+    /// Opens the file, or makes it, and reads what is in it. There are `servers` by mcomp.cfg: if there is no log yet, it
+    /// begins with so many.
+    pub(crate) fn open(path: &Path, servers: u32) -> Result<(Store, Recovered), MetadataError> {
         let folder = path.parent().unwrap_or(Path::new("."));
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|source| MetadataError::Folder { path: folder.to_owned(), source })?;
@@ -45,16 +47,16 @@ impl Store {
         let database = Database::builder().set_cache_size(CACHE_BYTES).create_with_backend(backend);
         let database = database.map_err(|error| failed(path, error.into()))?;
         let store = Store { path: path.to_owned(), database };
-        let recovered = store.read().map_err(|error| failed(path, error))?;
+        let recovered = store.read(servers).map_err(|error| failed(path, error))?;
         let recovered = recovered.map_err(|source| MetadataError::Corrupt { path: path.to_owned(), source })?;
         Ok((store, recovered))
     }
 
-    fn read(&self) -> Result<Result<Recovered, mcomp_meta::Corrupt>, redb::Error> {
+    fn read(&self, servers: u32) -> Result<Result<Recovered, mcomp_meta::Corrupt>, redb::Error> {
         let transaction = self.database.begin_write()?;
         {
             // Both tables are there from now on, and an older or newer format is not written over.
-            transaction.open_table(LOG)?;
+            let log = transaction.open_table(LOG)?;
             let mut rest = transaction.open_table(REST)?;
             let found = rest.get(FORMAT)?.map(|found| found.value().to_vec());
             match found {
@@ -65,6 +67,10 @@ impl Store {
                     return Ok(Err(mcomp_meta::Corrupt::Contradiction(what)));
                 }
             }
+            let is_empty = log.is_empty()? && rest.get(IMAGE)?.is_none();
+            if is_empty || rest.get(SERVERS)?.is_none() {
+                rest.insert(SERVERS, control::encode(&servers).as_slice())?;
+            }
         }
         transaction.commit()?;
         let transaction = self.database.begin_read()?;
@@ -74,10 +80,12 @@ impl Store {
         let hard_state = rest.get(HARD_STATE)?.map(|found| control::decode::<HardState>(found.value()));
         let image = rest.get(IMAGE)?.map(|found| control::decode::<Image>(found.value()));
         let seat = rest.get(SEAT)?.map(|found| control::decode::<u16>(found.value()));
+        let servers = rest.get(SERVERS)?.map(|found| control::decode::<u32>(found.value()));
         let decoded = || {
             recovered.hard_state = hard_state.transpose()?.unwrap_or_default();
             recovered.image = image.transpose()?;
             recovered.seat = seat.transpose()?.unwrap_or(0);
+            recovered.servers = servers.transpose()?;
             Ok::<(), mcomp_wire::Malformed>(())
         };
         if let Err(error) = decoded() {
@@ -158,7 +166,7 @@ mod tests {
     }
 
     fn indices(path: &Path) -> Vec<(u64, u64)> {
-        let (_, recovered) = Store::open(path).unwrap();
+        let (_, recovered) = Store::open(path, 5).unwrap();
         recovered.entries.iter().map(|entry| (entry.index, entry.term)).collect()
     }
 
@@ -166,8 +174,11 @@ mod tests {
     fn what_was_written_is_read_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("deep/one.redb");
-        let (store, recovered) = Store::open(&path).unwrap();
-        assert_eq!(recovered, Recovered::default());
+        let (store, recovered) = Store::open(&path, 5).unwrap();
+        assert_eq!(recovered, Recovered { servers: Some(5), ..Recovered::default() });
+        drop(store);
+        let (store, recovered) = Store::open(&path, 3).unwrap();
+        assert_eq!(recovered.servers, Some(3), "no log has begun");
         let hard_state = HardState { term: 2, vote: 1, commit: 1 };
         let entries = vec![entry(1, 1), entry(2, 1), entry(3, 1)];
         let hard = Some(hard_state);
@@ -177,8 +188,9 @@ mod tests {
         store.write(&Persist { entries: vec![entry(2, 2)], must_sync: true, ..Persist::default() }).unwrap();
         drop(store);
         assert_eq!(indices(&path), [(1, 1), (2, 2)], "a newer leader's entries take the place of older ones");
-        let (store, recovered) = Store::open(&path).unwrap();
+        let (store, recovered) = Store::open(&path, 5).unwrap();
         assert_eq!((recovered.hard_state, recovered.joined, recovered.seat), (hard_state, true, 0));
+        assert_eq!(recovered.servers, Some(3), "it began with so many, whatever mcomp.cfg says now");
         store.write(&Persist { seat: Some(3), must_sync: true, ..Persist::default() }).unwrap();
         let voters = Voters { voters: vec![1], ..Voters::default() };
         let image = Image { index: 2, term: 2, voters, data: vec![7] };
@@ -186,7 +198,7 @@ mod tests {
         store.write(&own).unwrap();
         drop(store);
         assert_eq!(indices(&path), [(2, 2)]);
-        let (store, recovered) = Store::open(&path).unwrap();
+        let (store, recovered) = Store::open(&path, 5).unwrap();
         assert_eq!((recovered.image, recovered.seat), (Some(image.clone()), 3));
         store.write(&Persist { image: Some(image), must_sync: true, ..Persist::default() }).unwrap();
         drop(store);
@@ -198,14 +210,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one.redb");
         std::fs::write(&path, b"something else").unwrap();
-        let error = Store::open(&path).unwrap_err().to_string();
+        let error = Store::open(&path, 5).unwrap_err().to_string();
         assert!(error.contains("one.redb"), "{error}");
         std::fs::remove_file(&path).unwrap();
-        let (store, _) = Store::open(&path).unwrap();
+        let (store, _) = Store::open(&path, 5).unwrap();
         let transaction = store.database.begin_write().unwrap();
         transaction.open_table(REST).unwrap().insert(FORMAT, [9].as_slice()).unwrap();
         transaction.commit().unwrap();
         drop(store);
-        assert!(matches!(Store::open(&path), Err(MetadataError::Corrupt { .. })));
+        assert!(matches!(Store::open(&path, 5), Err(MetadataError::Corrupt { .. })));
     }
 }

@@ -291,7 +291,7 @@ impl Replicas {
 
     /// The pieces of a range, if this server keeps all of its blocks.
     fn pieces(&self, addr: u64, len: u64) -> Result<Vec<Piece>, Refusal> {
-        let space = Space::new(self.part * BLOCK_SIZE, self.n).expect("a checked config has a space");
+        let space = Space::new(self.part * BLOCK_SIZE, self.servers()).expect("a checked config has a space");
         space.check(addr, len)?;
         let mut pieces = Vec::with_capacity((len / BLOCK_SIZE) as usize + 2);
         let mut done = 0;
@@ -300,7 +300,9 @@ impl Replicas {
             let part = (BLOCK_SIZE - within).min(len - done);
             if self.replica_of(self.id, block).is_none() {
                 let message = format!("address {addr} + {len} bytes is not in the memory that this server keeps");
-                return Err(Refusal::new(Status::OutOfRange, message));
+                // Who asks may not know that the copies have moved.
+                let status = if self.has_grown { Status::Unavailable } else { Status::OutOfRange };
+                return Err(Refusal::new(status, message));
             }
             pieces.push(Piece { block, within: within as usize, len: part as usize, skip: done as usize });
             done += part;

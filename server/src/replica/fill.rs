@@ -17,7 +17,7 @@ use crate::memory::Refusal;
 use crate::metadata::Metadata;
 
 /// Blocks that are asked for at a time: so many that their contents are a megabyte or two.
-const WINDOW: u64 = 256;
+const WINDOW: usize = 256;
 /// When they are asked for again.
 const AGAIN: Duration = Duration::from_millis(200);
 /// How often it is looked whether this server is still spoken to.
@@ -38,6 +38,9 @@ impl Replicas {
             tracing::info!(incarnation = member.incarnation, is_heir = member.is_heir, "one of the replicas");
             if self.segment.life() == Life::Filling {
                 self.fill();
+            }
+            if self.placement.receiver() == Some(self.id) {
+                self.say_what_it_received(metadata);
             }
             while !self.is_stopping() && self.fills.lock().seat == seat {
                 if !metadata.knows_leader() {
@@ -99,6 +102,24 @@ impl Replicas {
         None
     }
 
+    /// This server has the copies that were to move to it: says so, until it is agreed on and the cluster is a step
+    /// further. Not before all others have their memory: the next step takes a copy from one of them.
+    fn say_what_it_received(&self, metadata: &Metadata) {
+        let memory = Uuid::from_bytes(self.segment.segment_id());
+        let (shape, replicas) = (self.placement.shape(), self.replicas);
+        let command = Command::Received { server: self.id, memory, shape, replicas };
+        let ask = Ask { session: Uuid::nil(), number: 0, settled: 0, command };
+        while self.is_whole() && !self.is_stopping() {
+            if self.links.all_serve(|| self.is_stopping()) {
+                match metadata.command(ask.clone()) {
+                    Ok(_) => return,
+                    Err(refusal) => tracing::debug!(reason = refusal.message, "the cluster does not grow further yet"),
+                }
+            }
+            self.rest(PAUSE);
+        }
+    }
+
     /// Whether all of its blocks vote.
     pub(crate) fn is_whole(&self) -> bool {
         self.is_member() && self.segment.life() == Life::Whole
@@ -106,22 +127,28 @@ impl Replicas {
 
     /// How much of this server's memory is filled again, in percent, while that goes on.
     pub(crate) fn filling_percent(&self) -> Option<u64> {
-        let all = self.part * u64::from(self.replicas);
+        let all = self.places().count() as u64;
         let is_filling = self.segment.life() == Life::Filling;
         // Relaxed: a count.
         is_filling.then(|| self.counts.filled.load(Ordering::Relaxed).min(all) * 100 / all)
     }
 
+    /// Where in the segment copies stand. While a server is added some of the places are free.
+    fn places(&self) -> impl Iterator<Item = u64> + '_ {
+        let used = (0..self.replicas).filter(|replica| self.placement.home(self.id, *replica).is_some());
+        used.flat_map(|replica| u64::from(replica) * self.part..u64::from(replica + 1) * self.part)
+    }
+
     fn fill(&self) {
-        let all = self.part * u64::from(self.replicas);
-        let filled = (0..all).filter(|block| self.segment.is_filled(*block)).count();
+        let filled = self.places().filter(|at| self.segment.is_filled(*at)).count();
         // Relaxed: a count.
         self.counts.filled.store(filled as u64, Ordering::Relaxed);
-        for first in (0..all).step_by(WINDOW as usize) {
+        let mut places = self.places().peekable();
+        while places.peek().is_some() {
+            let window: Vec<u64> = places.by_ref().take(WINDOW).collect();
             let began = Instant::now();
             loop {
-                let left: Vec<u64> =
-                    (first..all.min(first + WINDOW)).filter(|at| !self.segment.is_filled(*at)).collect();
+                let left: Vec<u64> = window.iter().copied().filter(|at| !self.segment.is_filled(*at)).collect();
                 if left.is_empty() {
                     break;
                 }
@@ -144,7 +171,7 @@ impl Replicas {
             }
         }
         self.segment.set_life(Life::Whole);
-        tracing::info!(blocks = all, "all blocks are filled again");
+        tracing::info!("all blocks are filled again");
     }
 
     /// Asks the other replicas for blocks, by their places in the segment.
@@ -154,7 +181,7 @@ impl Replicas {
         let mut out = self.outgoing(&view);
         for at in places {
             let me = (at / self.part) as u8;
-            let home = (self.id + self.n - u32::from(me)) % self.n;
+            let Some(home) = self.placement.home(self.id, me.into()) else { continue };
             let block = u64::from(home) * self.part + at % self.part;
             let place = Place { me, replicas: self.replicas as u8, incarnation };
             self.shard(block).lock().refills.entry(block).or_insert_with(|| Refill::new(place));

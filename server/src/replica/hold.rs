@@ -142,7 +142,7 @@ impl Replicas {
         }
         let mut firsts = Vec::new();
         for &home in homes {
-            if home >= self.n || self.replica_of(self.id, u64::from(home) * self.part).is_none() {
+            if self.placement.replica_of(self.id, home).is_none() {
                 let message = format!("server {} keeps no copy of the blocks of server {home}", self.id);
                 return Err(Refusal::new(Status::Malformed, message));
             }

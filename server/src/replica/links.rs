@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 use mcomp_config::Config;
 use mcomp_net::{ConnectError, Connection, Endpoint, is_local, unix_name};
 use mcomp_wire::Kind;
+use mcomp_wire::control::ServerStatus;
 use mcomp_wire::meta::{Found, MembersReport, Query};
 use parking_lot::{Condvar, Mutex};
 
 use crate::reach::Reach;
+use crate::shared::SERVING;
 
 /// Bytes that may wait for a link.
 const QUEUE_BYTES: usize = 8 << 20;
@@ -122,7 +124,8 @@ impl Links {
         for link in self.links.iter().flatten() {
             let is_ahead = members.next(link.peer).is_some_and(|(_, next)| next == link.first);
             let member = members.members.get(&link.peer).filter(|_| is_ahead).map(|member| member.address.as_str());
-            link.follow(members.address(link.peer).or(member));
+            let added = link.reach.added(link.peer, members).map(String::as_str);
+            link.follow(members.address(link.peer).or(member).or(added));
         }
     }
 
@@ -134,6 +137,15 @@ impl Links {
                 Ok(Found::Members(report)) => Some(report),
                 _ => None,
             }
+        })
+    }
+
+    /// Whether all others are there and have all of their memory, as they say over connections for that alone.
+    pub(super) fn all_serve(&self, is_stopping: impl Fn() -> bool) -> bool {
+        self.links.iter().flatten().take_while(|_| !is_stopping()).all(|link| {
+            let Ok(mut connection) = link.connect(ASK_TIMEOUT) else { return false };
+            let status = connection.call::<_, ServerStatus>(Kind::Status, &());
+            status.is_ok_and(|status| status.state == SERVING)
         })
     }
 

@@ -1,7 +1,8 @@
 //! Replicated blocks: this server's copies of them, and what it does with the other replicas of each.
 //!
 //! A block's home is the server in whose part of the address space it lies; the replicas are the home and the servers
-//! that follow it. Each keeps the blocks of its own part, and behind them those of the servers before it. Any replica
+//! that follow it. Each keeps the blocks of its own part, and behind them those of the servers before it. While a server is
+//! added, some of them lie elsewhere ([`mcomp_wire::Placement`]). Any replica
 //! does what a client asks, with a coordinator of crate `quorum`; all of a request's blocks go through the same rounds
 //! together.
 //!
@@ -14,6 +15,7 @@
 //! | `Shard` | the blocks of a shard, and who waits for them | timer, link, call |
 //! | `Timer::state`, `Link::queue`, `Call::state` | what is due, what is to be sent, what has come | nothing |
 
+mod arrange;
 mod batch;
 mod call;
 mod execute;
@@ -39,7 +41,7 @@ use mcomp_quorum::{Coordinator, Fate, Incarnation, OpId, Refill, Register, Ticke
 use mcomp_shm::{Life, Segment};
 use mcomp_wire::meta::MembersReport;
 use mcomp_wire::replica::{Envelope, Item, PAGE};
-use mcomp_wire::{BLOCK_SIZE, HEADER_LEN, limits};
+use mcomp_wire::{BLOCK_SIZE, HEADER_LEN, Placement, limits};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::moved::OnMoved;
@@ -77,9 +79,12 @@ pub(crate) struct Replicas {
     id: u32,
     /// Where it is by its own mcomp.cfg.
     address: String,
-    n: u32,
+    /// Which server keeps which copies.
+    placement: Placement,
     /// Copies of each block.
     replicas: u32,
+    /// Whether servers were added since the cluster began, so that clients may look for copies where they were.
+    has_grown: bool,
     /// Blocks of each server's part of the address space.
     part: u64,
     segment: Arc<Segment>,
@@ -171,18 +176,23 @@ impl Replicas {
         config: &Config,
         id: u32,
         segment: Arc<Segment>,
+        members: &MembersReport,
         reach: &Reach,
         on_moved: Option<OnMoved>,
         spawn: Spawn,
     ) -> Result<Arc<Replicas>, StartError> {
+        let (replicas, part) = (config.replicas(), config.k() / BLOCK_SIZE);
+        let placement = Placement::new(members.shape, replicas).expect("a checked config has as many servers");
+        arrange::arrange(&segment, id, part, placement, members.epoch);
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the operating system has random numbers");
         let replicas = Arc::new(Replicas {
             id,
             address: config.servers()[id as usize].address.to_string(),
-            n: config.n(),
-            replicas: config.replicas(),
-            part: config.k() / BLOCK_SIZE,
+            placement,
+            replicas,
+            has_grown: !members.added.is_empty(),
+            part,
             segment,
             view: RwLock::default(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
@@ -278,20 +288,28 @@ impl Replicas {
         self.segment.life() != Life::Unknown && self.view.read().own.is_some()
     }
 
-    /// The servers that keep the blocks of `home`, from it on.
+    /// The server that keeps copy `replica` of the blocks of `home`.
     fn server(&self, home: u32, replica: u8) -> u32 {
-        (home + u32::from(replica)) % self.n
+        self.placement.server(home, replica.into())
+    }
+
+    /// How many servers there are.
+    fn servers(&self) -> u32 {
+        self.placement.shape().servers()
+    }
+
+    /// Whether a server is being added.
+    pub(crate) fn is_growing(&self) -> bool {
+        self.placement.receiver().is_some()
     }
 
     /// Which replica of `block` a server is, if any.
     fn replica_of(&self, server: u32, block: u64) -> Option<u8> {
-        let home = self.home(block)?;
-        let replica = (server + self.n - home) % self.n;
-        (server < self.n && replica < self.replicas).then_some(replica as u8)
+        self.placement.replica_of(server, self.home(block)?).map(|replica| replica as u8)
     }
 
     fn home(&self, block: u64) -> Option<u32> {
-        u32::try_from(block / self.part).ok().filter(|home| *home < self.n)
+        u32::try_from(block / self.part).ok().filter(|home| *home < self.placement.shape().n)
     }
 
     /// This server's copy of a block that it keeps.
@@ -330,7 +348,7 @@ impl Replicas {
 impl Outgoing<'_> {
     fn push(&mut self, to: u32, item: &Item<'_>) {
         if self.bodies.is_empty() {
-            self.bodies.resize_with(self.replicas.n as usize, Vec::new);
+            self.bodies.resize_with(self.replicas.servers() as usize, Vec::new);
         }
         let body = &mut self.bodies[to as usize];
         if body.len() + Item::MOST > FRAME_BYTES {

@@ -17,7 +17,7 @@ impl Replicas {
     pub(crate) fn receive(&self, body: &[u8]) -> Result<(), Refusal> {
         let malformed = |error| Refusal::new(Status::Malformed, format!("a message about blocks: {error}"));
         let (envelope, items) = Envelope::parse(body).map_err(malformed)?;
-        if envelope.from >= self.n || envelope.from == self.id {
+        if envelope.from >= self.servers() || envelope.from == self.id {
             let message = format!("server {} does not speak to server {}", envelope.from, self.id);
             return Err(Refusal::new(Status::Malformed, message));
         }

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use super::{SLOTS_BYTES, Scratch};
 use crate::layout::{Directory, Entry, Header};
-use crate::{CutError, Opened, PurgeOutcome, ReadError, Reader, Segment, ShmError, Spec, State, Torn, list, purge};
+use crate::{
+    Arrangement, CutError, Opened, PurgeOutcome, ReadError, Reader, Segment, ShmError, Spec, State, Torn, list, purge,
+};
 
 /// The file of a scratch segment, to do to it what a bug or a kill would.
 fn file(scratch: &Scratch) -> File {
@@ -205,8 +207,21 @@ fn another_configuration_is_refused_with_both_values() {
     let message = refusal(scratch.spec(4));
     assert!(message.contains("has k 8192, and 16384 is expected"), "{message}");
     assert!(message.contains("`mcomp purge`"), "{message}");
-    let message = refusal(Spec { n: 3, ..scratch.spec(2) });
-    assert!(message.contains("has n 1, and 3 is expected"), "{message}");
+}
+
+#[test]
+fn a_cluster_may_grow_around_a_segment() {
+    let scratch = Scratch::new();
+    drop(scratch.segment(2));
+    let (segment, opened) = Segment::open(&Spec { n: 3, ..scratch.spec(2) }).unwrap();
+    assert!(matches!(opened, Opened::TakenOver { .. }), "{opened:?}");
+    assert_eq!((segment.servers(), segment.arrangement()), (1, None), "that is for its server to say");
+    segment.set_servers(3);
+    segment.set_arrangement(Arrangement { n: 2, step: 1 });
+    drop(segment);
+    assert_eq!(Reader::open(&scratch.cluster, 0).unwrap().n(), 3);
+    let (segment, _) = scratch.reopen(2);
+    assert_eq!((segment.servers(), segment.arrangement()), (3, Some(Arrangement { n: 2, step: 1 })));
 }
 
 /// The state is one that would have the segment removed, were the layout known.

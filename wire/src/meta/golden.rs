@@ -10,6 +10,7 @@ use super::{
     Allocate, Answer, Ask, Command, ConsensusReport, Found, Lease, LockReport, Member, MembersReport, Owner, Query,
     Region, Seat, SpaceReport, Told,
 };
+use crate::Shape;
 use crate::control::{decode, encode};
 
 /// An id that is 16 times the same byte, and how it is written.
@@ -88,6 +89,9 @@ fn golden_commands() {
     same(&join, &[&[15], &[2], ID_BYTES, &[0xac, 2], &[3], b"h:1"]);
     same(&Command::Move { server: 2, address: None }, &[&[16], &[2], &[0]]);
     same(&Command::Move { server: 2, address: Some("h:1".into()) }, &[&[16], &[2], &[1, 3], b"h:1"]);
+    same(&Command::Grow { server: 3, address: "h:1".into(), replicas: 5 }, &[&[17], &[3, 3], b"h:1", &[5]]);
+    let received = Command::Received { server: 3, memory: ID, shape: Shape { n: 300, step: 1 }, replicas: 5 };
+    same(&received, &[&[18], &[3], ID_BYTES, &[0xac, 2, 1, 5]]);
 }
 
 /// The example in docs/protocol.md.
@@ -160,7 +164,13 @@ fn golden_found() {
         ConsensusReport { leader: Some(1), term: 2, committed: 300, applied: 4, now_ms: 5, voters: vec![0, 1, 2] };
     let member = Member { memory: ID, incarnation: 300, is_heir: true, address: "h:1".into() };
     let seat = Seat { number: 1, address: Some("h:1".into()), next: Some((3, "i:2".into())), last: 300 };
-    let members = MembersReport { epoch: 4, members: [(2, member)].into(), seats: [(2, seat)].into() };
+    let members = MembersReport {
+        epoch: 4,
+        members: [(2, member)].into(),
+        seats: [(2, seat)].into(),
+        shape: Shape { n: 300, step: 1 },
+        added: [(3, "j:3".into())].into(),
+    };
     same(
         &Found::Members(members),
         &[
@@ -174,6 +184,9 @@ fn golden_found() {
             &[1, 3, 3],
             b"i:2",
             &[0xac, 2],
+            &[0xac, 2, 1],
+            &[1, 3, 3],
+            b"j:3",
         ],
     );
     same(&Found::Consensus(report), &[&[4], &[1, 1], &[2], &[0xac, 2], &[4], &[5], &[3, 0, 1, 2]]);

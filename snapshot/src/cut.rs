@@ -265,8 +265,13 @@ fn connect(config: &Config) -> Result<Vec<Party>, SnapshotError> {
         Ok(Party { id, name, connection })
     };
     let opened = (0..).zip(config.servers()).map(party);
-    // Replicas take the place of whoever is not there; whether there are enough is seen later.
-    if config.replicas() > 1 { Ok(opened.flatten().collect()) } else { opened.collect() }
+    if config.replicas() == 1 {
+        return opened.collect();
+    }
+    // Replicas take the place of whoever is not there; whether there are enough is seen later. Nobody takes the place of
+    // one that is there and means another cluster, or has grown to be one.
+    let is_wrong = |error: &SnapshotError| matches!(error, SnapshotError::Refused { status: Status::WrongCluster, .. });
+    opened.filter(|opened| opened.as_ref().map_or_else(is_wrong, |_| true)).collect()
 }
 
 /// A connection of a snapshot process, or of someone who asks one. The secret and the certificates are read anew for

@@ -76,6 +76,34 @@ fn lose_memory(cluster: &mut Cluster, victim: u32) {
     cluster.start_server(victim);
 }
 
+/// Requests name the epoch of the last restore, and who comes with new memory has not seen that.
+#[test]
+fn who_lost_its_memory_after_a_restore_serves_those_who_connected_before_and_since() {
+    let mut cluster = setup().start();
+    cluster.wait_until_whole();
+    cluster.client().write_at(0, b"kept").expect("three of three");
+    let path = String::from_utf8(cluster.ok(&["snapshot", "create"])).expect("a path");
+    cluster.ok(&["restore", path.trim()]);
+    let before = cluster.client();
+    assert_eq!(before.read_vec(0, 4).expect("three of three"), b"kept");
+    for victim in 0..SERVERS {
+        lose_memory(&mut cluster, victim);
+        let since = cluster.client();
+        cluster.wait_until_whole();
+        cluster.kill_server((victim + 1) % SERVERS);
+        for client in [&before, &since] {
+            for home in 0..SERVERS {
+                let addr = u64::from(home) * (client.size() / 3);
+                client.write_at(addr + 8, &[victim as u8; 8]).expect("two of three");
+                assert_eq!(client.read_vec(addr + 8, 8).expect("two of three"), [victim as u8; 8]);
+            }
+            assert_eq!(client.read_vec(0, 4).expect("two of three"), b"kept");
+        }
+        cluster.start_server((victim + 1) % SERVERS);
+        cluster.wait_until_whole();
+    }
+}
+
 #[test]
 fn without_a_majority_nothing_is_done_and_it_heals_by_itself() {
     let mut cluster = setup().servers();

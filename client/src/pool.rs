@@ -291,6 +291,10 @@ impl Pool {
         let wants_segment =
             self.options.segment && !self.is_replicated() && self.place.load().is_near() && self.local.load().is_none();
         let anchor = wants_segment.then(|| connection.stream().handle());
+        if epoch == 0 {
+            let message = "its memory is new, and it is not one of the replicas yet".to_owned();
+            return Err(self.peer.refused(Status::Busy, message));
+        }
         let mut state = self.state.lock();
         self.check_era(era)?;
         if *state.epoch.get_or_insert(epoch) != epoch {

@@ -199,19 +199,28 @@ impl Cluster {
         Ok(())
     }
 
-    /// A connection to the first replica that can be reached.
+    /// A connection to the first replica that can be reached. Those that are there and do not serve yet are waited for.
     fn checkout_replica(&self, home: u32, era: u32) -> Result<Lease<'_>, Error> {
-        let mut failed = None;
-        for server in self.replicas_of(home) {
-            match self.checkout(server, era) {
-                Err(error @ (Error::Unavailable { .. } | Error::Timeout { .. } | Error::Busy { .. })) => {
-                    self.pool(server).standing().failed();
-                    failed = Some(error);
+        let deadline = Instant::now() + self.pool(home).timeout();
+        loop {
+            let mut failed = None;
+            for server in self.replicas_of(home) {
+                match self.checkout(server, era) {
+                    Err(error @ (Error::Unavailable { .. } | Error::Timeout { .. } | Error::Busy { .. })) => {
+                        self.pool(server).standing().failed();
+                        // That somebody is there counts more than that others are not.
+                        failed = failed.filter(|failed| matches!(failed, Error::Busy { .. })).or(Some(error));
+                    }
+                    done => return done,
                 }
-                done => return done,
             }
+            let failed = failed.expect("a block has replicas");
+            let pause = Duration::from_millis(fastrand::u64(PAUSE_MS));
+            if !matches!(failed, Error::Busy { .. }) || Instant::now() + pause >= deadline {
+                return Err(failed);
+            }
+            std::thread::sleep(pause);
         }
-        Err(failed.expect("a block has replicas"))
     }
 }
 

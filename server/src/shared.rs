@@ -9,7 +9,7 @@ use mcomp_config::Config;
 use mcomp_net::auth::Keyring;
 use mcomp_net::tls::Tls;
 use mcomp_net::{Watchdog, WatchdogLimits};
-use mcomp_shm::Segment;
+use mcomp_shm::{Life, Segment};
 use mcomp_wire::control::{Hello, ServerStatus};
 use mcomp_wire::meta::Fence;
 use mcomp_wire::{Header, Request, Role, Space, Status, flags};
@@ -250,6 +250,10 @@ impl Shared {
         if self.segment.is_restoring() {
             self.restores.admits(connection, request.modifies()).map_err(Refused::Before)?;
         }
+        if self.known_config_epoch().is_none() {
+            let message = "this server is not one of the replicas yet: its memory is new";
+            return Err(Refused::Before(Refusal::new(Status::Unavailable, message)));
+        }
         self.restores.check_epoch(header.config_epoch).map_err(Refused::Before)?;
         match pass {
             Pass::Restorer => Ok(()),
@@ -280,6 +284,12 @@ impl Shared {
             status: status as u16,
             ..Header::default()
         }
+    }
+
+    /// The epoch that data requests must carry. A replica whose memory is new has yet to hear of it.
+    pub(crate) fn known_config_epoch(&self) -> Option<u64> {
+        let is_known = self.replicas.is_none() || self.segment.life() != Life::Unknown;
+        is_known.then(|| self.segment.config_epoch())
     }
 
     /// How many servers there are.

@@ -70,7 +70,7 @@ pub struct Welcome {
     pub server: u32,
     /// Bytes per block.
     pub block_size: u32,
-    /// The epoch that data requests must carry.
+    /// The epoch that data requests must carry; 0 of a replica with new memory, which does not know it yet.
     pub config_epoch: u64,
     /// Grows with every start of the server: a change means that unanswered requests are unknown.
     pub incarnation: u64,

@@ -32,6 +32,9 @@ impl Replicas {
             let seat = self.fills.lock().seat;
             let Some(member) = self.join(metadata) else { return };
             if self.segment.life() == Life::Unknown {
+                if member.is_heir {
+                    self.learn_config_epoch();
+                }
                 let life = if member.is_heir { Life::Filling } else { Life::Whole };
                 self.segment.set_life(life);
             }
@@ -48,6 +51,18 @@ impl Replicas {
                 }
                 self.rest(LOOK);
             }
+        }
+    }
+
+    /// The memory may have been restored before this one came to be: the others know the epoch that clients speak of.
+    fn learn_config_epoch(&self) {
+        while !self.is_stopping() {
+            if let Some(epoch) = self.links.config_epoch(|| self.is_stopping()) {
+                // It is at most what it is already, if there was no restore.
+                self.segment.raise_config_epoch(epoch);
+                return;
+            }
+            self.rest(PAUSE);
         }
     }
 

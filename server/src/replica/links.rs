@@ -140,6 +140,13 @@ impl Links {
         })
     }
 
+    /// The newest config epoch of those of the others that are there and know it.
+    pub(super) fn config_epoch(&self, is_stopping: impl Fn() -> bool) -> Option<u64> {
+        let reached = self.links.iter().flatten().take_while(|_| !is_stopping());
+        let epochs = reached.filter_map(|link| Some(link.connect(ASK_TIMEOUT).ok()?.greeting().welcome.config_epoch));
+        epochs.filter(|epoch| *epoch > 0).max()
+    }
+
     /// Whether all others are there and have all of their memory, as they say over connections for that alone.
     pub(super) fn all_serve(&self, is_stopping: impl Fn() -> bool) -> bool {
         self.links.iter().flatten().take_while(|_| !is_stopping()).all(|link| {

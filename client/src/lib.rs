@@ -75,7 +75,7 @@ pub use dedicated::Dedicated;
 pub use error::{Error, Outcome};
 pub use mcomp_wire::control::{ServerStatus, Welcome};
 pub use mcomp_wire::{AtomicOp, Kind, Role, Space};
-pub use mcomp_wire::{Status, meta};
+pub use mcomp_wire::{Shape, Status, meta};
 pub use options::{Checksum, Options, TlsFiles};
 pub use range_io::RangeIo;
 pub use stream::Chunks;

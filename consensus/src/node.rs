@@ -92,11 +92,8 @@ pub struct Node {
     proposed_due: Option<(u64, u64)>,
     /// Bytes of the entries that were applied since the last image.
     applied_bytes: usize,
-    /// Who votes has changed since the last image.
+    /// Who votes has changed since the last image, or how many servers there are: a start looks into the image for that.
     is_image_due: bool,
-    /// The cluster has grown since the last image: nobody is to hear the log from before it, as whoever is added cannot
-    /// know with how many servers that began.
-    has_grown: bool,
 }
 
 impl std::fmt::Debug for Node {
@@ -132,7 +129,6 @@ impl Node {
             proposed_due: None,
             applied_bytes: 0,
             is_image_due: false,
-            has_grown: false,
         };
         if node.voters().are_only(node.peer()) {
             // Nobody is waited for.

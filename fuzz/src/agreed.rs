@@ -253,9 +253,13 @@ fn a_story() -> Vec<(&'static str, Entry)> {
         ("open_again", 0, Command::Open { token: id(10), ttl_ms: 60_000 }),
         ("move", 23, Command::Move { server: 1, address: Some("10.0.0.9:7001".into()) }),
         ("join_moved", 0, Command::Join { server: 1, memory: id(78), seat: 1, address: "10.0.0.9:7001".into() }),
-        ("grow", 23, Command::Grow { server: 3, address: "10.0.0.10:7001".into(), replicas: 3 }),
+        ("grow", 23, Command::Grow { server: 3, address: "10.0.0.10:7001".into(), replicas: 3, epoch: 2 }),
         ("join_added", 0, Command::Join { server: 3, memory: id(79), seat: 0, address: "10.0.0.10:7001".into() }),
-        ("received", 0, Command::Received { server: 3, memory: id(79), shape: Shape { n: 3, step: 1 }, replicas: 3 }),
+        (
+            "received",
+            0,
+            Command::Received { server: 3, memory: id(79), shape: Shape { n: 3, step: 1 }, replicas: 3, epoch: 4 },
+        ),
     ];
     let entries = (1..).zip(story).map(|(at, (name, session, command))| {
         let stamp = Stamp { now_ms: at * 50, random: id(at.into()), quarantine_ms: 100, spread: at % 2 == 0 };

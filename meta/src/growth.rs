@@ -15,7 +15,7 @@ use crate::{Refusal, State};
 
 impl State {
     /// Begins to add a server, or does so at once.
-    pub(crate) fn grow(&mut self, server: u32, address: String, replicas: u32) -> Result<Answer, Refusal> {
+    pub(crate) fn grow(&mut self, server: u32, address: String, replicas: u32, epoch: u64) -> Result<Answer, Refusal> {
         if self.members.added.get(&server) == Some(&address) {
             return Ok(Answer::Done);
         }
@@ -35,6 +35,7 @@ impl State {
             self.members.added.insert(server, address);
             return Ok(Answer::Done);
         }
+        self.check_epoch(epoch)?;
         self.check_not_moving()?;
         self.check_not_coming()?;
         self.longer_space()?;
@@ -55,6 +56,7 @@ impl State {
         memory: Uuid,
         shape: Shape,
         replicas: u32,
+        epoch: u64,
     ) -> Result<Answer, Refusal> {
         let present = self.members.shape;
         if shape != present {
@@ -66,6 +68,7 @@ impl State {
         if receiver != Some(server) || !is_its_own {
             return Err(invalid(format!("it is not for server {server} to receive anything")));
         }
+        self.check_epoch(epoch)?;
         self.check_not_moving()?;
         let next = shape.next(replicas);
         if next.n > shape.n {
@@ -94,6 +97,14 @@ impl State {
         let longer = Space::new(self.space.k(), n).filter(|space| space.size() <= MAX_SPACE_BYTES);
         let too_many = || Refusal::new(Status::Full, format!("{n} servers are more than a cluster can have"));
         longer.filter(|_| n <= limits::MAX_SERVERS).ok_or_else(too_many)
+    }
+
+    /// Whoever has lost its memory since all were seen to have theirs has begun another epoch.
+    fn check_epoch(&self, epoch: u64) -> Result<(), Refusal> {
+        match epoch == self.members.epoch {
+            true => Ok(()),
+            false => Err(Refusal::new(Status::Busy, "a server has come with other memory meanwhile: look again")),
+        }
     }
 
     /// A server that is moved comes without its memory, and one that receives has not all of its own.
@@ -158,6 +169,16 @@ mod tests {
         Uuid::from_u128(100 + u128::from(server))
     }
 
+    fn grow(state: &mut State, server: u32, address: &str, replicas: u32) -> Result<Answer, Refusal> {
+        let epoch = state.members().epoch;
+        state.grow(server, address.into(), replicas, epoch)
+    }
+
+    fn received(state: &mut State, server: u32, memory: Uuid, shape: Shape, replicas: u32) -> Result<Answer, Refusal> {
+        let epoch = state.members().epoch;
+        state.received(server, memory, shape, replicas, epoch)
+    }
+
     fn check(state: &State) {
         state.check_members().unwrap();
         state.assert_invariants();
@@ -167,7 +188,7 @@ mod tests {
     fn without_copies_it_is_done_at_once() {
         let mut state = state(1);
         for _ in 0..2 {
-            assert_eq!(state.grow(1, NEW.into(), 1), Ok(Answer::Done), "asking again changes nothing");
+            assert_eq!(grow(&mut state, 1, NEW, 1), Ok(Answer::Done), "asking again changes nothing");
             assert_eq!((state.space().n(), state.members().shape), (2, Shape { n: 2, step: 0 }));
         }
         assert_eq!(state.members().first_servers(), 1);
@@ -183,7 +204,7 @@ mod tests {
     fn copies_move_first_step_by_step() {
         let mut state = state(3);
         let mut epoch = state.members().epoch;
-        state.grow(3, NEW.into(), 3).unwrap();
+        grow(&mut state, 3, NEW, 3).unwrap();
         for (step, receiver) in [(1, 3), (2, 0)] {
             let shape = Shape { n: 3, step };
             assert_eq!((state.members().shape, state.space().n()), (shape, 3));
@@ -194,40 +215,57 @@ mod tests {
             assert_eq!(member.is_heir, receiver == 3, "who is added is filled before it votes");
             epoch = state.members().epoch;
             let ahead = Shape { n: 4, step: 0 };
-            assert!(state.received(receiver, memory(receiver), ahead, 3).is_err());
-            assert!(state.received(receiver, memory(7), shape, 3).is_err(), "another memory");
-            assert!(state.received(1, memory(1), shape, 3).is_err(), "another server");
+            assert!(received(&mut state, receiver, memory(receiver), ahead, 3).is_err());
+            assert!(received(&mut state, receiver, memory(7), shape, 3).is_err(), "another memory");
+            assert!(received(&mut state, 1, memory(1), shape, 3).is_err(), "another server");
             assert_eq!(state.members().shape, shape);
             for _ in 0..2 {
-                assert_eq!(state.received(receiver, memory(receiver), shape, 3), Ok(Answer::Done));
+                assert_eq!(received(&mut state, receiver, memory(receiver), shape, 3), Ok(Answer::Done));
             }
         }
         assert_eq!((state.members().shape, state.space().n()), (Shape { n: 4, step: 0 }, 4));
         check(&state);
     }
 
+    /// All had their memory when that was looked at, and one has lost it since.
+    #[test]
+    fn nothing_moves_when_a_server_has_come_with_other_memory_meanwhile() {
+        let mut state = state(3);
+        let before = state.members().epoch;
+        state.join(1, memory(77), 0, "first:2".into()).unwrap();
+        assert_eq!(state.grow(3, NEW.into(), 3, before).unwrap_err().status, Status::Busy);
+        grow(&mut state, 3, NEW, 3).unwrap();
+        join(&mut state, 3);
+        let (before, shape) = (state.members().epoch, state.members().shape);
+        state.join(2, memory(78), 0, "first:3".into()).unwrap();
+        assert_eq!(state.received(3, memory(3), shape, 3, before).unwrap_err().status, Status::Busy);
+        assert_eq!(state.members().shape, shape);
+        received(&mut state, 3, memory(3), shape, 3).unwrap();
+        check(&state);
+    }
+
     #[test]
     fn one_change_at_a_time() {
         let mut state = state(3);
-        assert_eq!(state.grow(4, NEW.into(), 3).unwrap_err().status, Status::Invalid);
-        assert_eq!(state.grow(3, "here".into(), 3).unwrap_err().status, Status::Invalid);
-        assert_eq!(state.grow(3, NEW.into(), 5).unwrap_err().status, Status::Invalid);
+        assert_eq!(grow(&mut state, 4, NEW, 3).unwrap_err().status, Status::Invalid);
+        assert_eq!(grow(&mut state, 3, "here", 3).unwrap_err().status, Status::Invalid);
+        assert_eq!(grow(&mut state, 3, NEW, 5).unwrap_err().status, Status::Invalid);
         state.move_server(1, Some(NEW.into())).unwrap();
-        assert_eq!(state.grow(3, "h:1".into(), 3).unwrap_err().status, Status::Locked);
+        assert_eq!(grow(&mut state, 3, "h:1", 3).unwrap_err().status, Status::Locked);
         state.move_server(1, None).unwrap();
-        state.grow(3, NEW.into(), 3).unwrap();
+        grow(&mut state, 3, NEW, 3).unwrap();
         // Nobody was there: another address is as good. Once it has come it is moved like others.
-        state.grow(3, "h:1".into(), 3).unwrap();
+        grow(&mut state, 3, "h:1", 3).unwrap();
         assert_eq!(state.members().added[&3], "h:1");
-        assert_eq!(state.grow(4, "h:2".into(), 3).unwrap_err().status, Status::Locked);
+        assert_eq!(grow(&mut state, 4, "h:2", 3).unwrap_err().status, Status::Locked);
         join(&mut state, 3);
-        assert_eq!(state.grow(3, "h:2".into(), 3).unwrap_err().status, Status::Locked);
+        assert_eq!(grow(&mut state, 3, "h:2", 3).unwrap_err().status, Status::Locked);
         // While one is moved, no copies do: that is for after it.
         let shape = state.members().shape;
         state.move_server(3, Some("h:2".into())).unwrap();
-        assert_eq!(state.received(3, memory(3), shape, 3).unwrap_err().status, Status::Locked);
+        assert_eq!(received(&mut state, 3, memory(3), shape, 3).unwrap_err().status, Status::Locked);
         state.move_server(3, None).unwrap();
-        state.received(3, memory(3), shape, 3).unwrap();
+        received(&mut state, 3, memory(3), shape, 3).unwrap();
         check(&state);
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mcomp_wire::meta::{MembersReport, Owner};
-use mcomp_wire::{Malformed, Space, control, limits};
+use mcomp_wire::{Malformed, Space, control};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -95,7 +95,7 @@ impl State {
     pub fn from_image(bytes: &[u8], space: Space) -> Result<State, Corrupt> {
         let image: Image = control::decode(bytes)?;
         let shape = image.members.shape;
-        if image.n != shape.n || shape.servers() > limits::MAX_SERVERS {
+        if image.n != shape.n || !shape.is_sound() {
             return Err(Corrupt::Contradiction(format!("{} servers, and {shape:?}", image.n)));
         }
         // Servers may have been added since, or be listed that are not added yet.

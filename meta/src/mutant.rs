@@ -20,7 +20,7 @@ pub enum Mutant {
     LeadsOn,
     /// Who was replaced joins again.
     AnySeat,
-    /// The log from before a cluster has grown is kept for those that are added.
+    /// Who has no log hears it from its first entry on, and takes it for one that began with the servers of its mcomp.cfg.
     LongMemory,
     /// A server that was added votes with the memory that it brings.
     EmptyVoter,

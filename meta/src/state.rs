@@ -181,8 +181,8 @@ impl State {
         if let Command::Join { server, memory, seat, address } = ask.command {
             return Some(self.join(server, memory, seat, address).map(|answer| self.told(answer)));
         }
-        if let Command::Received { server, memory, shape, replicas } = ask.command {
-            return Some(self.received(server, memory, shape, replicas).map(|answer| self.told(answer)));
+        if let Command::Received { server, memory, shape, replicas, epoch } = ask.command {
+            return Some(self.received(server, memory, shape, replicas, epoch).map(|answer| self.told(answer)));
         }
         if self.has_reset(&ask) {
             return Some(Ok(self.told(Answer::Done)));
@@ -228,7 +228,7 @@ impl State {
             Command::Collect => Ok(Some(self.collect(step))),
             Command::Reset { part, last, regions } => self.reset(session, part, last, regions, step).map(Some),
             Command::Move { server, address } => self.move_server(server, address).map(Some),
-            Command::Grow { server, address, replicas } => self.grow(server, address, replicas).map(Some),
+            Command::Grow { server, address, replicas, epoch } => self.grow(server, address, replicas, epoch).map(Some),
             Command::Open { .. } | Command::Join { .. } | Command::Received { .. } => {
                 unreachable!("done without a session")
             }

@@ -43,6 +43,8 @@ pub struct Options {
     pub op_log: Option<PathBuf>,
     /// Whether a server that has the segment already is asked to hand it over.
     pub takes_over: bool,
+    /// Whether this process has served it before: then it does so again, if need be without an answer to monitors.
+    pub serves_again: bool,
     /// What to do when this server is asked the same.
     pub on_handover: Option<OnHandover>,
     /// What to do when this server was replaced by another one; without it, it goes on and serves nobody.
@@ -88,7 +90,7 @@ impl Server {
         preflight::check_file_size(&spec)?;
         let log_path = options.op_log.clone().or_else(|| config.op_log(id));
         let oplog = log_path.as_deref().map(open_log).transpose()?;
-        let mut succeeds = false;
+        let mut succeeds = options.serves_again;
         let (segment, opened) = match Segment::open(&spec) {
             Err(ShmError::Busy { path, pid }) if options.takes_over => {
                 succeeds = true;
@@ -177,6 +179,13 @@ impl Server {
             self.shared.segment.mark_clean();
         }
         drained
+    }
+}
+
+impl Server {
+    /// After a stop that was not done in time: waits for requests that take long. False if they have not ended yet.
+    pub fn wait_for_requests(&self, patience: Duration) -> bool {
+        self.shared.connections.wait_until_none(patience)
     }
 }
 

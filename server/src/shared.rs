@@ -101,7 +101,9 @@ impl Shared {
         let Own { oplog, keyring, tls, log, listed } = own;
         let (id, limits) = (options.id, config.limits());
         let members = log.members().clone();
-        segment.set_servers(members.shape.servers());
+        if log.has_begun() {
+            segment.set_servers(members.shape.servers());
+        }
         let space = Space::new(config.k(), members.shape.n).expect("the log has a space");
         let connections =
             Connections::new(limits.max_connections, limits.max_connections_per_address, places_of_servers(config));
@@ -122,7 +124,7 @@ impl Shared {
             1 => None,
             _ => {
                 let (segment, on_moved) = (Arc::clone(&segment), options.on_moved.clone());
-                Some(Replicas::start(config, id, segment, &members, &reach, on_moved, spawn)?)
+                Some(Replicas::start(config, id, segment, &log, &reach, on_moved, spawn)?)
             }
         };
         let ground = Ground {
@@ -290,6 +292,11 @@ impl Shared {
     pub(crate) fn known_config_epoch(&self) -> Option<u64> {
         let is_known = self.replicas.is_none() || self.segment.life() != Life::Unknown;
         is_known.then(|| self.segment.config_epoch())
+    }
+
+    /// Copies of each block.
+    pub(crate) fn copies(&self) -> u32 {
+        self.replicas.as_ref().map_or(1, |replicas| replicas.copies())
     }
 
     /// How many servers there are.

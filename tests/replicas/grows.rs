@@ -248,3 +248,56 @@ fn a_cluster_without_copies_grows_from_one_server_to_three() {
     wait_until("they have a leader", || cluster.client().session().is_ok());
     assert!(cluster.client().read_vec(0, grown.size()).expect("three of three") == kept);
 }
+
+/// A server lost its log and has a mcomp.cfg that is ahead of what is agreed on, before and while another one is added: what
+/// it begins with is what the others say.
+#[test]
+fn who_lost_its_log_believes_the_others_and_not_its_own_list() {
+    let mut cluster = setup().servers();
+    cluster.wait_until_whole();
+    let client = cluster.client();
+    let data = noise(client.size());
+    client.write_at(0, &data).expect("three of three");
+    cluster.list_another(setup());
+    lose_log(&mut cluster, &client, 0);
+    client.write_at(PART, &data[PART as usize..][..PART as usize]).expect("two of three, or three");
+    cluster.start_server(3);
+    add(&cluster, 3, &["--no-wait"]);
+    // One after the other: most logs must not be lost at a time.
+    lose_log(&mut cluster, &client, 0);
+    lose_log(&mut cluster, &client, 1);
+    assert_eq!(add(&cluster, 3, &[])["done"], json!(true));
+    assert!(client.read_vec(0, client.size()).expect("four of four") == data);
+    any_server_may_die(&mut cluster);
+}
+
+/// Kills a server and starts it without its log.
+fn lose_log(cluster: &mut Cluster, client: &mcomp_client::Cluster, victim: u32) {
+    cluster.kill_server(victim);
+    let log = cluster.metadata_dir().join(format!("{}.{victim}.redb", cluster.name));
+    fs::remove_file(log).expect("it had a log");
+    cluster.start_server(victim);
+    wait_until("it has the log, and takes part", || {
+        let has_log = client.consensus(victim).is_ok_and(|report| report.leader.is_some() && report.applied > 0);
+        has_log && client.status(victim).is_ok_and(|status| status.state == "serving")
+    });
+}
+
+/// Of five copies four move, and two servers may be lost at any time.
+#[test]
+fn a_server_is_added_where_there_are_five_copies() {
+    let five = || Setup::new(5, "16KiB").replicated(5);
+    let mut cluster = five().servers();
+    cluster.wait_until_whole();
+    let client = cluster.client();
+    let data = noise(client.size());
+    client.write_at(0, &data).expect("five of five");
+    let id = begin_to_add(&mut cluster, five());
+    assert_eq!(add(&cluster, id, &[])["done"], json!(true));
+    for victims in [[0, 1], [2, 3], [4, 5]] {
+        victims.into_iter().for_each(|victim| cluster.kill_server(victim));
+        assert!(client.read_vec(0, client.size()).expect("three of five") == data, "without {victims:?}");
+        victims.into_iter().for_each(|victim| cluster.start_server(victim));
+        cluster.wait_until_whole();
+    }
+}

@@ -47,6 +47,8 @@ pub const MAX_CLUSTER_NAME: usize = 40;
 
 /// Servers in one cluster.
 pub const MAX_SERVERS: u32 = 256;
+/// Copies of a block.
+pub const MAX_REPLICAS: u32 = 5;
 
 /// Bytes of the name of an allocation, a lock or a barrier.
 pub const MAX_NAME: usize = 128;

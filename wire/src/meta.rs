@@ -145,6 +145,8 @@ pub enum Command {
         address: String,
         /// Copies of each block.
         replicas: u32,
+        /// The epoch of the members in which all of them were seen to have their memory.
+        epoch: u64,
     },
     /// A server has received the copies that move to it while the cluster grows. Only it says so itself; it needs no
     /// session.
@@ -157,6 +159,8 @@ pub enum Command {
         shape: Shape,
         /// Copies of each block.
         replicas: u32,
+        /// The epoch of the members in which all of them were seen to have their memory.
+        epoch: u64,
     },
 }
 

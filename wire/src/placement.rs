@@ -7,6 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits;
+
 /// How far a cluster has grown. Later shapes compare as greater.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Shape {
@@ -17,9 +19,14 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// Whether a cluster can have grown so far: numbers of peers and files are claims.
+    pub fn is_sound(self) -> bool {
+        self.n > 0 && self.servers() <= limits::MAX_SERVERS && self.step < limits::MAX_REPLICAS
+    }
+
     /// Servers that take part, one that is being added among them.
     pub fn servers(self) -> u32 {
-        self.n + u32::from(self.step > 0)
+        self.n.saturating_add(u32::from(self.step > 0))
     }
 
     /// What comes next while a server is being added: another step, or its part as well.
@@ -33,7 +40,7 @@ impl Shape {
 
 /// Where copies lie.
 ///
-/// Invariants: `replicas` is at least 1 and at most `shape.n`; `shape.step < replicas`.
+/// Invariants: the shape is sound; `replicas` is at least 1 and at most `shape.n`; `shape.step < replicas`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placement {
     shape: Shape,
@@ -43,7 +50,7 @@ pub struct Placement {
 impl Placement {
     /// A placement, or `None` when there can be none such.
     pub fn new(shape: Shape, replicas: u32) -> Option<Placement> {
-        let is_sound = replicas >= 1 && replicas <= shape.n && shape.step < replicas.max(1);
+        let is_sound = shape.is_sound() && replicas >= 1 && replicas <= shape.n && shape.step < replicas;
         is_sound.then_some(Placement { shape, replicas })
     }
 
@@ -196,6 +203,9 @@ mod tests {
         assert_eq!(Placement::new(Shape { n: 2, step: 0 }, 3), None);
         assert_eq!(Placement::new(Shape { n: 3, step: 3 }, 3), None);
         assert_eq!(Placement::new(Shape { n: 1, step: 1 }, 1), None);
+        for (n, step) in [(u32::MAX, 1), (0, 0), (257, 0), (256, 1), (9, u32::MAX)] {
+            assert_eq!(Placement::new(Shape { n, step }, 5), None);
+        }
         assert!(Placement::new(Shape { n: 1, step: 0 }, 1).is_some());
     }
 }

@@ -2,10 +2,11 @@
 
 mod add;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mcomp_client::meta::{Member, MembersReport};
-use mcomp_client::{Cluster, Options, Role, ServerStatus};
+use mcomp_client::{Cluster, Error, Options, Role, ServerStatus};
 use mcomp_config::{Config, Endpoint};
 use serde_json::json;
 
@@ -27,9 +28,10 @@ pub(crate) fn run(globals: &Globals, args: &MemberArgs) -> anyhow::Result<Exit> 
 
 fn ls(globals: &Globals) -> anyhow::Result<Exit> {
     let config = globals.config()?;
-    let cluster = globals.cluster()?;
-    let report = cluster.members()?;
+    let (cluster, report) = reached(&config)?;
     let states: Vec<String> = cluster.statuses().into_iter().map(|status| state(status.ok())).collect();
+    let adding = (report.shape.step > 0).then_some(report.shape.n);
+    let config = grown(&config, &report)?;
     let rows = (0..config.n()).zip(&states).map(|(id, state)| {
         let member = report.members.get(&id);
         let moves_to = report.next(id).map(|(_, address)| address);
@@ -49,7 +51,9 @@ fn ls(globals: &Globals) -> anyhow::Result<Exit> {
         });
         let members: Vec<_> = members.collect();
         let (epoch, replicas) = (report.epoch, config.replicas());
-        output::json(&json!({"outcome": "ok", "epoch": epoch, "replicas": replicas, "members": members}))?;
+        output::json(&json!({
+            "outcome": "ok", "epoch": epoch, "replicas": replicas, "members": members, "adding": adding,
+        }))?;
         return Ok(Exit::DONE);
     }
     if config.replicas() == 1 {
@@ -61,10 +65,44 @@ fn ls(globals: &Globals) -> anyhow::Result<Exit> {
         let (incarnation, memory) =
             (show(|member| member.incarnation.to_string()), show(|member| member.memory.to_string()));
         let state = moves_to.map_or_else(|| state.clone(), |to| format!("{state}, to move to {to}"));
+        let state = if adding == Some(id) { format!("{state}, being added") } else { state };
         vec![id.to_string(), address, state, incarnation, memory]
     });
     output::line(table(&headers, rows))?;
     Ok(Exit::DONE)
+}
+
+/// All servers, and what they have agreed about themselves: mcomp.cfg may list fewer, or one that is not added yet.
+fn reached(config: &Config) -> anyhow::Result<(Cluster, MembersReport)> {
+    let mut cluster = admin(config)?;
+    let report = match cluster.members() {
+        // It may list a server that is not added yet.
+        Err(error) if config.n() > config.replicas() => {
+            cluster = admin(&config.with_servers(config.n() - 1, &BTreeMap::new()))?;
+            cluster.members().map_err(|_| error)?
+        }
+        report => report?,
+    };
+    if report.shape.servers() != cluster.space().n() {
+        cluster = admin(&grown(config, &report)?)?;
+    }
+    Ok((cluster, report))
+}
+
+fn admin(config: &Config) -> Result<Cluster, Error> {
+    Cluster::with_options(Options { role: Role::Admin, ..Options::from_config(config) })
+}
+
+/// mcomp.cfg with the servers that there are.
+fn grown(config: &Config, report: &MembersReport) -> anyhow::Result<Config> {
+    let servers = report.shape.servers();
+    let added = report.added.iter().filter(|(server, _)| (config.n()..servers).contains(*server));
+    let parsed = added.map(|(server, address)| Ok((*server, address.parse()?)));
+    let addresses: BTreeMap<u32, Endpoint> = parsed.collect::<anyhow::Result<_>>()?;
+    match (config.n()..servers).find(|server| !addresses.contains_key(server)) {
+        None => Ok(config.with_servers(servers, &addresses)),
+        Some(server) => Err(anyhow::anyhow!("nobody says where server {server} is: put it into mcomp.cfg")),
+    }
 }
 
 /// Where a server is.
@@ -80,14 +118,14 @@ fn state(status: Option<ServerStatus>) -> String {
 
 fn replace(globals: &Globals, id: u32, address: &Endpoint, no_wait: bool) -> anyhow::Result<Exit> {
     let config = globals.config()?;
-    config.server(id)?;
     if config.replicas() == 1 {
         let text = "blocks are not replicated in this cluster, so nobody else has what is to be moved: take a snapshot, \
                     change mcomp.cfg on all machines, start the servers and restore it";
         return Err(Failure::usage(text).into());
     }
-    let cluster = Cluster::with_options(Options { role: Role::Admin, ..Options::from_config(&config) })?;
-    let report = cluster.members()?;
+    let (cluster, report) = reached(&config)?;
+    let config = grown(&config, &report)?;
+    config.server(id)?;
     let elsewhere =
         (0..config.n()).find(|other| *other != id && address_of(&config, &report, *other) == address.as_str());
     if let Some(other) = elsewhere {

@@ -2,6 +2,7 @@
 //! When the cluster has grown the server begins anew, in the same process.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use mcomp_config::{Config, format_size};
 use mcomp_server::{OnGrown, OnHandover, OnMoved, Options, Server};
@@ -16,6 +17,9 @@ use crate::globals::Globals;
 
 /// How the last line calls the end of a server for the process whose id follows.
 pub(crate) const HANDED_OVER: &str = "handed over to process ";
+
+/// How often it is said that a request takes long.
+const LONG_REQUEST: Duration = Duration::from_secs(10);
 
 /// How the ready line calls a segment that was there before.
 pub(crate) const TAKEN_OVER: &str = "taken over";
@@ -32,6 +36,7 @@ pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> 
             id,
             op_log: args.op_log.clone(),
             takes_over: is_first && !args.no_takeover,
+            serves_again: !is_first,
             on_handover: Some(hand_over(&successor, &signals)),
             on_moved: Some(make_room(&moved_to, &signals)),
             on_grown: Some(begin_anew(&signals)),
@@ -53,6 +58,10 @@ pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> 
         let ends = was_signalled || successor.get().is_some() || moved_to.get().is_some();
         if !server.stop() {
             tracing::warn!("a connection did not end in time: the next start checks the segment");
+            // As long as it runs the memory is held.
+            while !ends && !server.wait_for_requests(LONG_REQUEST) {
+                tracing::warn!("a request goes on: the server begins anew when it has ended");
+            }
         }
         drop(server);
         // Otherwise the cluster has grown. Whoever was promised the segment meanwhile has it.

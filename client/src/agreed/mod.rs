@@ -110,7 +110,7 @@ impl Cluster {
     /// The servers that keep replicated blocks, and which life of its memory each one lives.
     pub fn members(&self) -> Result<MembersReport, Error> {
         match self.query(&Query::Members)? {
-            Found::Members(report) => Ok(report),
+            Found::Members(report) if report.shape.is_sound() => Ok(report),
             _ => Err(self.odd_answer()),
         }
     }

@@ -140,9 +140,10 @@ impl Session {
     }
 
     /// Has a server added at the end of the address space: it is to be server `server`, which is as many as there are, and
-    /// runs at `address` already. There are `replicas` copies of each block. For admins.
-    pub fn add_server(&self, server: u32, address: &str, replicas: u32) -> Result<(), Error> {
-        self.ask(Command::Grow { server, address: address.to_owned(), replicas }).map(drop)
+    /// runs at `address` already. There are `replicas` copies of each block, and in `epoch` of the members all servers were
+    /// seen to have their memory. For admins.
+    pub fn add_server(&self, server: u32, address: &str, replicas: u32, epoch: u64) -> Result<(), Error> {
+        self.ask(Command::Grow { server, address: address.to_owned(), replicas, epoch }).map(drop)
     }
 
     pub(super) fn freed(&self, command: Command) -> Result<(u64, u64), Error> {

@@ -100,7 +100,7 @@ impl Node {
                 let entry: Entry = control::decode(&entry.data)?;
                 let before = self.state.members().shape;
                 let outcome = self.state.apply(index, entry);
-                self.has_grown |= self.state.members().shape != before && mutant::active() != Mutant::LongMemory;
+                self.is_image_due |= self.state.members().shape != before;
                 advanced.told.extend(outcome.told);
                 advanced.effects.extend(outcome.effects.into_iter().map(|effect| (index, effect)));
             }
@@ -124,7 +124,7 @@ impl Node {
             self.raw.raft.become_follower(term, raft::INVALID_ID);
         }
         // Whoever has no log is sent an image that knows of it.
-        self.is_image_due = self.raw.store().has_forgotten();
+        self.is_image_due |= self.raw.store().has_forgotten();
         self.raw.mut_store().set_voters(voters);
     }
 
@@ -155,11 +155,20 @@ impl Node {
     fn compact(&mut self) {
         let Compaction { log_bytes, kept_entries } = self.settings.compaction;
         let is_short = self.applied_bytes < log_bytes.max(2 * self.raw.store().image_bytes());
-        let (is_image_due, has_grown) = (std::mem::take(&mut self.is_image_due), std::mem::take(&mut self.has_grown));
-        if is_short && !is_image_due && !has_grown {
-            return;
+        if !is_short || std::mem::take(&mut self.is_image_due) {
+            self.make_image(kept_entries);
         }
-        let kept_entries = if has_grown { 0 } else { kept_entries };
+    }
+
+    /// Somebody has no log. He could not know with how many servers that began, so he is sent an image and not the
+    /// entries from the first one on.
+    pub(super) fn forget_the_beginning(&mut self) {
+        if !self.raw.store().has_forgotten() && self.state.index() > 0 {
+            self.make_image(0);
+        }
+    }
+
+    fn make_image(&mut self, kept_entries: u64) {
         let index = self.state.index();
         let Some(term) = self.raw.store().term_of(index) else { return };
         let voters = self.raw.store().voters().clone();

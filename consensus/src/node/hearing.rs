@@ -5,6 +5,7 @@
 //! one of them may lag behind), or when a leader has given it everything that was committed.
 
 use mcomp_meta::Corrupt;
+use mcomp_meta::mutant::{self, Mutant};
 use raft::StateRole;
 use raft::eraftpb::{self, MessageType};
 
@@ -58,6 +59,11 @@ impl Node {
                 self.outbox.push((from, PeerMessage::HasLog(false)));
                 return;
             }
+            MessageType::MsgAppend if !self.joined && message.index == 0 && mutant::active() != Mutant::LongMemory => {
+                // What the log begins with only those know who were there.
+                self.outbox.push((from, PeerMessage::HasLog(false)));
+                return;
+            }
             MessageType::MsgAppend if !self.joined && message.commit > 0 => self.catch_up_to = Some(message.commit),
             _ => {}
         }
@@ -69,6 +75,9 @@ impl Node {
     fn heard_of_log(&mut self, from: Peer, has_log: bool) {
         self.logs.insert(from.server, has_log);
         if !has_log && self.raw.raft.state == StateRole::Leader {
+            if mutant::active() != Mutant::LongMemory {
+                self.forget_the_beginning();
+            }
             if let Some(progress) = self.raw.raft.mut_prs().get_mut(from.raft_id()) {
                 progress.become_probe();
                 (progress.matched, progress.next_idx) = (0, 1);

@@ -76,6 +76,11 @@ impl Connection {
         let what = match ask.command {
             Command::Reset { .. } => "a reset",
             Command::Move { .. } => "to move a server",
+            Command::Grow { replicas, .. } if replicas != self.shared.copies() => {
+                let ours = self.shared.copies();
+                let message = format!("there are {ours} copies of each block here and {replicas} where that was asked");
+                return Err(Refusal::new(Status::WrongCluster, message));
+            }
             Command::Grow { .. } => "to add a server",
             _ => return Ok(ask),
         };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mcomp_consensus::{Advanced, Node, TICK_MS};
 use mcomp_wire::Shape;
-use mcomp_wire::meta::{Found, Query};
+use mcomp_wire::meta::{Found, MembersReport, Query};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::desk::Desk;
@@ -29,8 +29,8 @@ pub(super) struct Driver {
     links: Links,
     replicas: Option<Arc<Replicas>>,
     on_grown: Option<OnGrown>,
-    /// How far the cluster had grown when this server was started.
-    shape: Shape,
+    /// How far the cluster had grown when this server was started, and how many servers were added.
+    grown: (Shape, usize),
     next_tick_ms: u64,
     /// Who led when it was looked last, and in which term.
     leader: (Option<u32>, u64),
@@ -49,8 +49,8 @@ impl Driver {
     ) -> Driver {
         let next_tick_ms = boot_time_ms() + TICK_MS;
         let desk = Desk::default();
-        let (shape, leader) = (node.state().members().shape, (None, 0));
-        Driver { node, store, desk, orders, links, replicas, on_grown, shape, next_tick_ms, leader, ordered: 0 }
+        let (grown, leader) = (grown(node.state().members()), (None, 0));
+        Driver { node, store, desk, orders, links, replicas, on_grown, grown, next_tick_ms, leader, ordered: 0 }
     }
 
     /// Has the memory told what the log on disk says, as far as it is known to be agreed on. Before anybody is served:
@@ -191,19 +191,23 @@ impl Driver {
     fn order(&mut self, order: Order) {
         self.ordered = self.node.state().index();
         let members = self.node.state().members();
-        if members.shape == self.shape {
-            self.links.follow(members);
-            // Not by the other thread, which may wait for replicas.
-            let seat = self.node.peer().seat;
-            self.replicas.iter().for_each(|replicas| replicas.note(members, seat));
-        } else {
-            // Nothing that it knows of other servers holds for those that there are now.
+        if grown(members) != self.grown {
+            // Nothing that it knows of other servers holds for those that there are now, and what memory is its own may
+            // be something else: the next start does what the log says.
             tracing::info!(servers = members.shape.servers(), step = members.shape.step, "the cluster has grown");
-            self.on_grown.iter().for_each(OnGrown::call);
+            return self.on_grown.iter().for_each(OnGrown::call);
         }
+        self.links.follow(members);
+        // Not by the other thread, which may wait for replicas.
+        let seat = self.node.peer().seat;
+        self.replicas.iter().for_each(|replicas| replicas.note(members, seat));
         // When the other thread is gone, the server stops.
         let _ = self.orders.send(order);
     }
+}
+
+fn grown(members: &MembersReport) -> (Shape, usize) {
+    (members.shape, members.added.len())
 }
 
 /// Milliseconds since the machine started, those in which it slept included.

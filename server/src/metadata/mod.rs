@@ -18,12 +18,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mcomp_config::{Config, Placement};
+use mcomp_config::{Config, Placement as Wish};
 use mcomp_consensus::{Compaction, Node, Peer, PeerMessage, Settings};
 use mcomp_meta::{Corrupt, Refusal as Refused};
 use mcomp_shm::Segment;
 use mcomp_wire::meta::{Ask, Found, MembersReport, PeerPart, Query, Told};
-use mcomp_wire::{Space, Status, limits};
+use mcomp_wire::{Placement, Space, Status, limits};
 use parking_lot::Mutex;
 
 use crate::connections::Connections;
@@ -139,7 +139,7 @@ impl OpenLog {
             id,
             space,
             quarantine_ms: config.metadata().quarantine.as_millis() as u64,
-            spread: config.metadata().placement == Placement::Spread,
+            spread: config.metadata().placement == Wish::Spread,
             compaction: Compaction::default(),
         };
         let node = Node::new(settings, recovered, Box::new(random)).map_err(corrupt)?;
@@ -149,6 +149,18 @@ impl OpenLog {
     /// Which servers there are, as far as the log has come.
     pub(crate) fn members(&self) -> &MembersReport {
         self.node.state().members()
+    }
+
+    /// Whether anything was agreed on: otherwise how many servers there are is only what mcomp.cfg says.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.node.state().index() > 0
+    }
+
+    /// Which server keeps which of so many copies.
+    pub(crate) fn placement(&self, replicas: u32) -> Result<Placement, MetadataError> {
+        let shape = self.members().shape;
+        let what = || Corrupt::Contradiction(format!("{replicas} copies of each block, and {shape:?}"));
+        Placement::new(shape, replicas).ok_or_else(|| self.corrupt(what()))
     }
 
     /// What contradicts itself, said of this log.
@@ -241,7 +253,11 @@ impl Metadata {
     /// Takes a part of a message of another server, that came over the connection at `place`.
     pub(crate) fn take_part(&self, inbox: &mut PeerInbox, part: &PeerPart<'_>, place: u64) -> Result<(), Refusal> {
         let malformed = |message: String| Refusal::new(Status::Malformed, message);
-        if part.from >= self.n || part.from == self.id {
+        if part.from >= self.n {
+            let message = format!("there is no server {} yet: `mcomp member add` adds one", part.from);
+            return Err(Refusal::new(Status::Unavailable, message));
+        }
+        if part.from == self.id {
             return Err(malformed(format!("server {} does not speak to server {}", part.from, self.id)));
         }
         if inbox.bytes.len() + part.bytes.len() > limits::MAX_PEER_MESSAGE {

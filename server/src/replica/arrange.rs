@@ -22,25 +22,24 @@ pub(super) fn arrange(segment: &Segment, id: u32, part: u64, placement: Placemen
     let Some(old) = Placement::new(before, placement.replicas()).filter(|_| before < placement.shape()) else {
         return;
     };
-    // A place that is nobody's is left as it is until it is somebody's.
-    let new_homes = (0..placement.replicas()).filter_map(|replica| {
-        let home = placement.home(id, replica)?;
-        (old.home(id, replica) != Some(home)).then_some((replica, home))
-    });
-    let places: Vec<(u32, u32)> = new_homes.collect();
+    let homes = (0..placement.replicas()).map(|replica| (replica, old.home(id, replica), placement.home(id, replica)));
+    let places: Vec<(u32, Option<u32>, Option<u32>)> = homes.filter(|(_, was, is)| was != is).collect();
     let blocks = |replica: u32| u64::from(replica) * part..u64::from(replica + 1) * part;
     let is_new = |home: u32| home >= before.n;
+    let is_to_fill = |home: Option<u32>| home.is_some_and(|home| !is_new(home));
     segment.set_replica_epoch(epoch);
-    if segment.life() == Life::Whole && !places.iter().all(|(_, home)| is_new(*home)) {
+    if segment.life() == Life::Whole && places.iter().any(|(_, _, is)| is_to_fill(*is)) {
         (0..u64::from(placement.replicas()) * part).for_each(|block| segment.set_filled(block));
         segment.set_life(Life::Filling);
     }
-    for &(replica, home) in &places {
-        for block in blocks(replica) {
-            segment.set_unfilled(block);
-            segment.set_register(block, &[0; PAGE], &[0; REGISTER_BYTES]);
+    for &(replica, was, is) in &places {
+        blocks(replica).for_each(|block| segment.set_unfilled(block));
+        if was.is_some() {
+            // Also when it is nobody's for now: then the last step, which all servers go through at once, has only marks
+            // to set.
+            blocks(replica).for_each(|block| segment.set_register(block, &[0; PAGE], &[0; REGISTER_BYTES]));
         }
-        if is_new(home) {
+        if is.is_some_and(is_new) {
             blocks(replica).for_each(|block| segment.set_filled(block));
         }
     }
@@ -114,11 +113,11 @@ mod tests {
         let kept = (true, 1, 1);
         for _ in 0..2 {
             arrange_as(&segment, 3, 1, 4);
-            assert_eq!(seen(&segment), [kept, (true, 2, 2), (true, 3, 3)], "nobody asks for what it has lost");
+            assert_eq!(seen(&segment), [kept, (true, 0, 0), (true, 0, 0)], "nobody asks for what it has lost");
             assert_eq!((segment.life(), segment.replica_epoch()), (Life::Whole, 4));
         }
         arrange_as(&segment, 3, 2, 6);
-        assert_eq!(seen(&segment), [kept, (true, 2, 2), (false, 0, 0)]);
+        assert_eq!(seen(&segment), [kept, (true, 0, 0), (false, 0, 0)]);
         assert_eq!(segment.life(), Life::Filling);
         fill(&segment, 2, 7);
         segment.set_life(Life::Whole);

@@ -122,11 +122,12 @@ impl Replicas {
     fn say_what_it_received(&self, metadata: &Metadata) {
         let memory = Uuid::from_bytes(self.segment.segment_id());
         let (shape, replicas) = (self.placement.shape(), self.replicas);
-        let command = Command::Received { server: self.id, memory, shape, replicas };
-        let ask = Ask { session: Uuid::nil(), number: 0, settled: 0, command };
-        while self.is_whole() && !self.is_stopping() {
-            if self.links.all_serve(|| self.is_stopping()) {
-                match metadata.command(ask.clone()) {
+        while !self.is_stopping() {
+            // Before they are asked: whoever loses its memory from then on begins another one.
+            let epoch = self.view.read().epoch;
+            if self.is_whole() && self.links.all_serve(|| self.is_stopping()) {
+                let command = Command::Received { server: self.id, memory, shape, replicas, epoch };
+                match metadata.command(Ask { session: Uuid::nil(), number: 0, settled: 0, command }) {
                     Ok(_) => return,
                     Err(refusal) => tracing::debug!(reason = refusal.message, "the cluster does not grow further yet"),
                 }

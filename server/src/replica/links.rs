@@ -149,7 +149,10 @@ impl Links {
 
     /// Whether all others are there and have all of their memory, as they say over connections for that alone.
     pub(super) fn all_serve(&self, is_stopping: impl Fn() -> bool) -> bool {
-        self.links.iter().flatten().take_while(|_| !is_stopping()).all(|link| {
+        self.links.iter().flatten().all(|link| {
+            if is_stopping() {
+                return false;
+            }
             let Ok(mut connection) = link.connect(ASK_TIMEOUT) else { return false };
             let status = connection.call::<_, ServerStatus>(Kind::Status, &());
             status.is_ok_and(|status| status.state == SERVING)

@@ -38,12 +38,13 @@ use mcomp_config::Config;
 use mcomp_net::auth::SEAL_LEN;
 use mcomp_net::begin_frame;
 use mcomp_quorum::{Coordinator, Fate, Incarnation, OpId, Refill, Register, Ticket};
-use mcomp_shm::{Life, Segment};
+use mcomp_shm::{Arrangement, Life, Segment};
 use mcomp_wire::meta::MembersReport;
 use mcomp_wire::replica::{Envelope, Item, PAGE};
-use mcomp_wire::{BLOCK_SIZE, HEADER_LEN, Placement, limits};
+use mcomp_wire::{BLOCK_SIZE, HEADER_LEN, Placement, Shape, limits};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use crate::metadata::OpenLog;
 use crate::moved::OnMoved;
 use crate::reach::Reach;
 use crate::server::Spawn;
@@ -176,14 +177,17 @@ impl Replicas {
         config: &Config,
         id: u32,
         segment: Arc<Segment>,
-        members: &MembersReport,
+        log: &OpenLog,
         reach: &Reach,
         on_moved: Option<OnMoved>,
         spawn: Spawn,
     ) -> Result<Arc<Replicas>, StartError> {
         let (replicas, part) = (config.replicas(), config.k() / BLOCK_SIZE);
-        let placement = Placement::new(members.shape, replicas).expect("a checked config has as many servers");
-        arrange::arrange(&segment, id, part, placement, members.epoch);
+        let (members, placement) = (log.members(), log.placement(replicas)?);
+        // Before anything is agreed on, the number of servers is only what mcomp.cfg says.
+        if members.epoch > 0 {
+            arrange::arrange(&segment, id, part, placement, members.epoch);
+        }
         let mut random = [0; 8];
         getrandom::fill(&mut random).expect("the operating system has random numbers");
         let replicas = Arc::new(Replicas {
@@ -265,7 +269,14 @@ impl Replicas {
         let is_own = |memory: uuid::Uuid| memory.as_bytes() == &self.segment.segment_id();
         view.own = own.filter(|member| is_own(member.memory)).map(|member| Incarnation(member.incarnation));
         // What a log says that is told again is older than what this memory has seen.
-        if members.epoch < self.segment.replica_epoch() {
+        let Shape { n, step } = self.placement.shape();
+        let wanted = Arrangement { n, step };
+        if view.own.is_some() && self.segment.arrangement().is_none() {
+            // It was started before anything was agreed on.
+            self.segment.set_arrangement(wanted);
+        }
+        let is_arranged = self.segment.arrangement().is_none_or(|known| known == wanted);
+        if members.epoch < self.segment.replica_epoch() || !is_arranged {
             view.own = None;
         } else if view.own.is_some() {
             self.segment.set_replica_epoch(members.epoch);
@@ -291,6 +302,11 @@ impl Replicas {
     /// The server that keeps copy `replica` of the blocks of `home`.
     fn server(&self, home: u32, replica: u8) -> u32 {
         self.placement.server(home, replica.into())
+    }
+
+    /// Copies of each block.
+    pub(crate) fn copies(&self) -> u32 {
+        self.replicas
     }
 
     /// How many servers there are.

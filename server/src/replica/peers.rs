@@ -17,7 +17,11 @@ impl Replicas {
     pub(crate) fn receive(&self, body: &[u8]) -> Result<(), Refusal> {
         let malformed = |error| Refusal::new(Status::Malformed, format!("a message about blocks: {error}"));
         let (envelope, items) = Envelope::parse(body).map_err(malformed)?;
-        if envelope.from >= self.servers() || envelope.from == self.id {
+        if envelope.from >= self.servers() {
+            let message = format!("there is no server {} yet: `mcomp member add` adds one", envelope.from);
+            return Err(Refusal::new(Status::Unavailable, message));
+        }
+        if envelope.from == self.id {
             let message = format!("server {} does not speak to server {}", envelope.from, self.id);
             return Err(Refusal::new(Status::Malformed, message));
         }

@@ -89,9 +89,13 @@ fn golden_commands() {
     same(&join, &[&[15], &[2], ID_BYTES, &[0xac, 2], &[3], b"h:1"]);
     same(&Command::Move { server: 2, address: None }, &[&[16], &[2], &[0]]);
     same(&Command::Move { server: 2, address: Some("h:1".into()) }, &[&[16], &[2], &[1, 3], b"h:1"]);
-    same(&Command::Grow { server: 3, address: "h:1".into(), replicas: 5 }, &[&[17], &[3, 3], b"h:1", &[5]]);
-    let received = Command::Received { server: 3, memory: ID, shape: Shape { n: 300, step: 1 }, replicas: 5 };
-    same(&received, &[&[18], &[3], ID_BYTES, &[0xac, 2, 1, 5]]);
+    same(
+        &Command::Grow { server: 3, address: "h:1".into(), replicas: 5, epoch: 300 },
+        &[&[17], &[3, 3], b"h:1", &[5, 0xac, 2]],
+    );
+    let received =
+        Command::Received { server: 3, memory: ID, shape: Shape { n: 300, step: 1 }, replicas: 5, epoch: 300 };
+    same(&received, &[&[18], &[3], ID_BYTES, &[0xac, 2, 1, 5, 0xac, 2]]);
 }
 
 /// The example in docs/protocol.md.

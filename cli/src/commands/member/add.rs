@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use mcomp_client::meta::MembersReport;
-use mcomp_client::{Cluster, Error, Options, Role};
+use mcomp_client::{Cluster, Error, Shape};
 use mcomp_config::{Config, Endpoint, format_size};
 use serde_json::json;
 
-use super::{LOOK, check_all, filled, state};
+use super::{LOOK, admin, check_all, filled, reached, state};
 use crate::exit::{Exit, Failure};
 use crate::globals::Globals;
 use crate::output::{self, progress};
@@ -25,7 +25,7 @@ pub(super) fn add(globals: &Globals, address: &Endpoint, no_wait: bool) -> anyho
     if is_new {
         check_all(&cluster)?;
         check_new(&grown, id, address)?;
-        cluster.session()?.add_server(id, address.as_str(), config.replicas())?;
+        cluster.session()?.add_server(id, address.as_str(), config.replicas(), report.epoch)?;
     }
     if !no_wait {
         wait(globals, &cluster, &grown, id)?;
@@ -49,36 +49,28 @@ pub(super) fn add(globals: &Globals, address: &Endpoint, no_wait: bool) -> anyho
     Ok(Exit::DONE)
 }
 
-fn admin(config: &Config) -> Result<Cluster, Error> {
-    Cluster::with_options(Options { role: Role::Admin, ..Options::from_config(config) })
-}
-
 /// The cluster without the server, or with it if it was added before; mcomp.cfg may list it already.
 fn as_it_is(config: &Config, address: &Endpoint) -> anyhow::Result<(Cluster, MembersReport)> {
     let last = config.n() - 1;
-    let is_listed = last > 0 && config.servers()[last as usize].address == *address;
-    if is_listed && last >= config.replicas() {
-        let cluster = admin(&config.with_servers(last, &BTreeMap::new()))?;
-        if let Ok(report) = cluster.members() {
-            return Ok((cluster, report));
-        }
+    let is_listed = last >= config.replicas() && config.servers()[last as usize].address == *address;
+    if !is_listed {
+        return reached(config);
     }
-    let cluster = admin(config)?;
-    let report = cluster.members()?;
-    Ok((cluster, report))
+    let without = reached(&config.with_servers(last, &BTreeMap::new()));
+    without.or_else(|error| reached(config).map_err(|_| error))
 }
 
 /// Which server it is to be, and whether that is still to be agreed on.
 fn place(config: &Config, report: &MembersReport, address: &Endpoint) -> anyhow::Result<(u32, bool)> {
-    let added = report.added.iter().find(|(_, added)| added.as_str() == address.as_str());
-    if let Some((id, _)) = added {
-        return Ok((*id, false));
-    }
     let servers = report.shape.servers();
-    let known = config.servers().iter().take(servers as usize).position(|server| server.address == *address);
-    let moved = report.seats.iter().find(|(_, seat)| seat.address.as_deref() == Some(address.as_str()));
-    if let Some(other) = known.map(|at| at as u32).or(moved.map(|(server, _)| *server)) {
-        return Err(Failure::usage(format!("{address} is the address of server {other}")).into());
+    let agreed = super::grown(config, report)?;
+    let at = (0..servers).find(|server| super::address_of(&agreed, report, *server) == address.as_str());
+    if let Some(id) = at {
+        // It was added before, and perhaps that is not done yet.
+        return match report.added.contains_key(&id) {
+            true => Ok((id, false)),
+            false => Err(Failure::usage(format!("{address} is the address of server {id}")).into()),
+        };
     }
     let has_come = report.members.contains_key(&report.shape.n);
     if report.shape.step > 0 && has_come {
@@ -99,11 +91,10 @@ fn place(config: &Config, report: &MembersReport, address: &Endpoint) -> anyhow:
 
 /// mcomp.cfg as it is to be.
 fn with(config: &Config, report: &MembersReport, id: u32, address: &Endpoint) -> anyhow::Result<Config> {
-    let added = report.added.iter().filter(|(server, _)| config.n() <= **server);
-    let parsed = added.map(|(server, address)| Ok((*server, address.parse()?)));
-    let mut addresses: BTreeMap<u32, Endpoint> = parsed.collect::<anyhow::Result<_>>()?;
-    addresses.insert(id, address.clone());
-    Ok(config.with_servers(id + 1, &addresses))
+    let mut report = report.clone();
+    report.added.insert(id, address.as_str().to_owned());
+    report.shape = Shape { n: id + 1, step: 0 };
+    super::grown(config, &report)
 }
 
 /// Fails unless the new server is there, and would be that.

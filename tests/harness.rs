@@ -234,8 +234,7 @@ impl Cluster {
 
     /// The configuration as a program reads it.
     pub(crate) fn config(&self) -> Config {
-        let text = fs::read_to_string(&self.config_path).expect("mcomp.cfg is read");
-        Config::parse(&text, &self.config_path, &Overrides::default()).expect("mcomp.cfg is valid")
+        config_at(&self.config_path)
     }
 
     /// A client of its own.
@@ -438,6 +437,12 @@ impl Drop for Cluster {
         }
         self.end_all();
     }
+}
+
+/// A mcomp.cfg as a program reads it.
+pub(crate) fn config_at(path: &Path) -> Config {
+    let text = fs::read_to_string(path).expect("mcomp.cfg is read");
+    Config::parse(&text, path, &Overrides::default()).expect("mcomp.cfg is valid")
 }
 
 /// A server whose place another one takes: it is killed when it is dropped, if it has not ended.

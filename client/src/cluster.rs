@@ -11,6 +11,7 @@ use mcomp_net::tls::Tls;
 use mcomp_wire::meta::Fence;
 use mcomp_wire::{Piece, Range, Request, Space, limits};
 
+use crate::added::Added;
 use crate::agreed::Doors;
 use crate::ask::Ask;
 use crate::era::Eras;
@@ -55,6 +56,7 @@ struct Inner {
     space: Space,
     replicas: u32,
     pools: Vec<Pool>,
+    added: Added,
     eras: Eras,
     doors: Doors,
     asked: Asked,
@@ -83,13 +85,17 @@ impl Cluster {
         let tls = tls.map_err(|error| Error::Options(error.to_string()))?;
         let replicas = options.replicas;
         let options = Arc::new(options);
-        let pool = |server| Pool::new(server, Arc::clone(&options), keyring.clone(), tls.clone());
-        let pools = (0..space.n()).map(pool).collect();
+        let pool = |(server, address): (u32, &String)| {
+            Pool::new(server, address.clone(), Arc::clone(&options), keyring.clone(), tls.clone())
+        };
+        let pools = (0..).zip(&options.servers).map(pool).collect();
+        let added = Added::new(&options, keyring.clone(), tls.clone());
         Ok(Cluster {
             inner: Arc::new(Inner {
                 space,
                 replicas,
                 pools,
+                added,
                 eras: Eras::new(),
                 doors: Doors::default(),
                 asked: Asked::default(),
@@ -224,7 +230,13 @@ impl Cluster {
 
     /// The connections to one server.
     pub(crate) fn pool(&self, server: u32) -> &Pool {
-        &self.inner.pools[server as usize]
+        let listed = self.inner.pools.get(server as usize);
+        listed.or_else(|| self.inner.added.pool(server)).expect("only servers that are known are asked")
+    }
+
+    /// What is known of servers that mcomp.cfg does not list.
+    pub(crate) fn added(&self) -> &Added {
+        &self.inner.added
     }
 
     /// The connections to a server whose id comes from the caller.

@@ -39,6 +39,7 @@
 //! What it leaves out: caching, locks across calls, and retries that a caller has to decide (after a
 //! busy server, a restore, or an unknown outcome).
 
+mod added;
 mod agreed;
 mod ask;
 mod atomics;

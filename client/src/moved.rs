@@ -48,11 +48,12 @@ impl Cluster {
     pub fn look_for_moved(&self) -> bool {
         let found = (0..self.space().n()).find_map(|server| members_of(self.pool(server)));
         let Some(members) = found else { return false };
+        self.added().learn(&members);
         let moved =
             members.seats.iter().filter_map(|(server, seat)| Some((*server, seat.number, seat.address.as_deref()?)));
-        moved.fold(false, |is_news, (server, seat, address)| match self.pool_of(server) {
-            Ok(pool) => pool.move_to(seat, address) || is_news,
-            Err(_) => is_news,
+        moved.fold(false, |is_news, (server, seat, address)| {
+            let pool = self.pool_of(server).ok().or_else(|| self.added().pool(server));
+            pool.is_some_and(|pool| pool.move_to(seat, address)) || is_news
         })
     }
 }

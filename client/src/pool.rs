@@ -98,8 +98,13 @@ struct State {
 
 impl Pool {
     /// A pool without connections.
-    pub(crate) fn new(server: u32, options: Arc<Options>, keyring: Option<Arc<Keyring>>, tls: Option<Tls>) -> Pool {
-        let address = options.servers[server as usize].clone();
+    pub(crate) fn new(
+        server: u32,
+        address: String,
+        options: Arc<Options>,
+        keyring: Option<Arc<Keyring>>,
+        tls: Option<Tls>,
+    ) -> Pool {
         let place = ArcSwap::from_pointee(Place::new(0, address.clone()));
         let peer = Peer { server, address };
         let slots = Slots::new(options.max_connections);

@@ -36,10 +36,8 @@ enum Attempt {
 impl Cluster {
     /// The replicas of the blocks of `home`, those that seem to answer first.
     fn replicas_of(&self, home: u32) -> Vec<u32> {
-        let n = self.space().n();
-        let all = (0..self.replicas()).map(|replica| (home + replica) % n);
         let (mut good, bad): (Vec<u32>, Vec<u32>) =
-            all.partition(|server| self.pool(*server).standing().is_good(PATIENCE));
+            self.added().keepers(home).partition(|server| self.pool(*server).standing().is_good(PATIENCE));
         if !bad.is_empty() {
             self.miss();
         }

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{BLOCK, K, SERVERS, lose_memory, setup};
-use crate::harness::{Cluster, Setup, length, mcomp, seed, wait_until};
+use crate::harness::{Cluster, Setup, config_at, length, mcomp, seed, wait_until};
 
 /// Bytes of a server's part.
 const PART: u64 = 64 << 10;
@@ -104,6 +104,14 @@ fn servers_are_added_under_load_and_kills() {
     assert!(grown.read_vec(3 * PART, 2 * PART).expect("five of five").iter().all(|byte| *byte == 0));
     save_and_restore(&mut cluster, &old_config);
     any_server_may_die(&mut cluster);
+    // Copies have moved to servers that it does not know: it asks those that it does.
+    let older = mcomp_client::Cluster::connect(&config_at(&old_config)).expect("a client");
+    for victim in 0..cluster.n {
+        cluster.kill_server(victim);
+        assert!(older.read_vec(0, 3 * PART).expect("a majority of each block") == noise(5 * PART)[..3 * PART as usize]);
+        cluster.start_server(victim);
+        cluster.wait_until_whole();
+    }
 }
 
 /// Adds 1 again and again; how often that was done, and how often it may have been.

@@ -72,7 +72,7 @@ fn greet(mut stream: Stream) -> Stream {
 fn pool(max: usize) -> (Greeter, Pool) {
     let (greeter, mut options) = Greeter::start();
     (options.max_connections, options.timeout) = (max, Duration::from_millis(200));
-    (greeter, Pool::new(0, Arc::new(options), None, None))
+    (greeter, Pool::new(0, options.servers[0].clone(), Arc::new(options), None, None))
 }
 
 /// Links in the list and in all.

@@ -28,6 +28,8 @@ pub enum Mutant {
     FillFromOne,
     /// A coordinator tells its own replica last.
     OthersFirst,
+    /// Messages of another epoch count: those of a replica whose place another one took, and those to it.
+    AnyEpoch,
 }
 
 #[cfg(feature = "mutants")]

@@ -19,11 +19,12 @@ fn random_histories_of_a_block_are_linearizable() {
         total.crashes += tally.crashes;
         total.refills += tally.refills;
         total.cuts += tally.cuts;
+        total.moves += tally.moves;
     }
     println!("{count} histories of a block: {total:?}");
     if count >= 1000 {
-        let Tally { answers, unknown, lost_rounds, retries, crashes, refills, cuts } = total;
-        let happened = [answers, unknown, lost_rounds, retries, crashes, refills, cuts];
+        let Tally { answers, unknown, lost_rounds, retries, crashes, refills, cuts, moves } = total;
+        let happened = [answers, unknown, lost_rounds, retries, crashes, refills, cuts, moves];
         assert!(happened.iter().all(|times| *times > 0), "something never happened: {total:?}");
     }
 }

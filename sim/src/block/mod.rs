@@ -10,6 +10,7 @@
 //! What it leaves out: how servers agree on who they are. An oracle tells them of a new epoch, each at its own time.
 
 mod client;
+mod faults;
 mod history;
 mod object;
 mod world;
@@ -33,4 +34,6 @@ pub struct Tally {
     pub refills: u64,
     /// Servers that were cut off.
     pub cuts: u64,
+    /// Servers whose place another one took.
+    pub moves: u64,
 }

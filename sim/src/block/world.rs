@@ -5,6 +5,7 @@ use std::collections::BinaryHeap;
 use std::time::Duration;
 
 use fastrand::Rng;
+use mcomp_quorum::mutant::{self, Mutant};
 use mcomp_quorum::{
     Ask, Asked, Coordinator, Copy, Effect, Incarnation, Outcome, Place, Refill, Register, Replica, Replied, Set, answer,
 };
@@ -23,16 +24,16 @@ const MOST_UNKNOWN: u64 = 6;
 /// Operations of each client.
 const WISHES: u32 = 14;
 
-type Value = Register<Fields>;
+pub(super) type Value = Register<Fields>;
 
 #[derive(Clone, Debug)]
-enum Message {
+pub(super) enum Message {
     Ask(Asked<Fields>),
     Reply(Replied<Fields>),
 }
 
 #[derive(Clone, Debug)]
-enum Event {
+pub(super) enum Event {
     Deliver {
         from: u8,
         to: u8,
@@ -82,38 +83,45 @@ enum Event {
     Fault,
 }
 
-struct Server {
-    is_up: bool,
-    life: u64,
-    epoch: u64,
-    incarnation: Incarnation,
-    copy: Copy<Value>,
-    coordinator: Coordinator<Fields>,
-    refill: Option<Refill<Value>>,
+pub(super) struct Server {
+    /// Which replica it is, or was.
+    pub(super) me: u8,
+    pub(super) is_up: bool,
+    pub(super) life: u64,
+    pub(super) epoch: u64,
+    pub(super) incarnation: Incarnation,
+    pub(super) copy: Copy<Value>,
+    pub(super) coordinator: Coordinator<Fields>,
+    pub(super) refill: Option<Refill<Value>>,
     /// Nobody hears it, it hears nobody.
-    is_mute: bool,
-    is_deaf: bool,
+    pub(super) is_mute: bool,
+    pub(super) is_deaf: bool,
 }
 
-struct World {
-    rng: Rng,
-    now_us: u64,
-    sequence: u64,
-    events: BinaryHeap<Reverse<(u64, u64)>>,
-    bodies: Vec<Option<Event>>,
-    servers: Vec<Server>,
-    clients: Vec<Client>,
-    history: History,
-    epoch: u64,
-    last_incarnation: u16,
+pub(super) struct World {
+    /// How many there are.
+    pub(super) replicas: u8,
+    pub(super) rng: Rng,
+    pub(super) now_us: u64,
+    pub(super) sequence: u64,
+    pub(super) events: BinaryHeap<Reverse<(u64, u64)>>,
+    pub(super) bodies: Vec<Option<Event>>,
+    /// The replicas, and behind them those whose place another one took and who have not heard of it.
+    pub(super) servers: Vec<Server>,
+    pub(super) clients: Vec<Client>,
+    pub(super) history: History,
+    pub(super) epoch: u64,
+    pub(super) last_incarnation: u16,
     /// One message in so many is lost, and in so many doubled.
-    loses: u32,
-    doubles: u32,
-    delay_us: u64,
-    healed: bool,
+    pub(super) loses: u32,
+    pub(super) doubles: u32,
+    pub(super) delay_us: u64,
+    /// Whether servers have their places taken: not in each history, as much else does not happen then.
+    pub(super) moves: bool,
+    pub(super) healed: bool,
     /// Servers that stay as they are when the others heal.
-    broken: Set,
-    tally: Tally,
+    pub(super) broken: Set,
+    pub(super) tally: Tally,
 }
 
 /// Runs the history of a seed, and thinks about it for `patience` at most. An error says what was wrong, and how to see
@@ -133,6 +141,7 @@ impl World {
             let incarnation = Incarnation(u16::from(me) + 1);
             let place = Place { me, replicas, incarnation };
             Server {
+                me,
                 is_up: true,
                 life: 0,
                 epoch: 0,
@@ -148,7 +157,9 @@ impl World {
         let clients = (0..rng.u64(2..6)).map(|session| Client::new(session, WISHES)).collect();
         let (loses, doubles) = ([0, 50, 10][rng.usize(..3)], [0, 50, 8][rng.usize(..3)]);
         let delay_us = [300, 3000, 30_000][rng.usize(..3)];
+        let moves = rng.u32(..3) == 0;
         World {
+            replicas,
             rng,
             now_us: 0,
             sequence: 0,
@@ -162,6 +173,7 @@ impl World {
             loses,
             doubles,
             delay_us,
+            moves,
             healed: false,
             broken: Set::default(),
             tally: Tally::default(),
@@ -172,7 +184,7 @@ impl World {
         for client in 0..self.clients.len() {
             self.after(1000, Event::Begin { client });
         }
-        for server in 0..self.replicas() {
+        for server in 0..self.replicas {
             self.after(10_000, Event::Tick { server });
         }
         self.after(100_000, Event::Fault);
@@ -195,15 +207,12 @@ impl World {
         self.clients.iter().all(|client| client.left == 0 && client.asked.is_none())
     }
 
-    fn replicas(&self) -> u8 {
-        self.servers.len() as u8
+    pub(super) fn place(&self, server: u8) -> Place {
+        let Server { me, incarnation, .. } = self.servers[usize::from(server)];
+        Place { me, replicas: self.replicas, incarnation }
     }
 
-    fn place(&self, me: u8) -> Place {
-        Place { me, replicas: self.replicas(), incarnation: self.servers[usize::from(me)].incarnation }
-    }
-
-    fn after(&mut self, us: u64, event: Event) {
+    pub(super) fn after(&mut self, us: u64, event: Event) {
         self.events.push(Reverse((self.now_us + us, self.sequence)));
         self.sequence += 1;
         self.bodies.push(Some(event));
@@ -243,7 +252,7 @@ impl World {
             return;
         }
         // Mostly the home.
-        let of = if self.rng.u32(..4) == 0 { self.rng.u8(..self.replicas()) } else { 0 };
+        let of = if self.rng.u32(..4) == 0 { self.rng.u8(..self.replicas) } else { 0 };
         let (now, rng) = (self.now_us, &mut self.rng);
         self.clients[client].begin(now, of, rng);
         self.ask(client);
@@ -264,6 +273,10 @@ impl World {
 
     fn request(&mut self, client: usize, number: u64, wish: Wish, of: u8) {
         let id = self.clients[client].id(number);
+        // A client may not have heard either that another one took its place.
+        let mut before = (self.replicas..self.servers.len() as u8).filter(|at| self.servers[usize::from(*at)].me == of);
+        let before = before.next_back().filter(|_| !self.healed && self.rng.u32(..4) == 0);
+        let of = before.unwrap_or(of);
         let server = &mut self.servers[usize::from(of)];
         if !server.is_up || server.is_deaf {
             return;
@@ -290,7 +303,7 @@ impl World {
     }
 
     fn timed_out(&mut self, client: usize, number: u64, tries: u32) {
-        let replicas = self.replicas();
+        let replicas = self.replicas;
         if !matches!(&self.clients[client].asked, Some(asked) if asked.number == number && asked.tries == tries) {
             return;
         }
@@ -317,7 +330,7 @@ impl World {
     // What servers do.
 
     /// Does what a coordinator says.
-    fn drive(&mut self, me: u8) {
+    pub(super) fn drive(&mut self, me: u8) {
         let at = usize::from(me);
         for effect in self.servers[at].coordinator.take_effects() {
             match effect {
@@ -347,7 +360,7 @@ impl World {
         if server.is_mute || self.loses > 0 && self.rng.u32(..self.loses) == 0 {
             return;
         }
-        let epoch = server.epoch;
+        let (epoch, from) = (server.epoch, server.me);
         let copies = 1 + u32::from(self.doubles > 0 && self.rng.u32(..self.doubles) == 0);
         for _ in 0..copies {
             let delay_us = self.while_us();
@@ -356,14 +369,22 @@ impl World {
     }
 
     fn deliver(&mut self, from: u8, to: u8, epoch: u64, attempt: u64, message: Message) {
-        let server = &mut self.servers[usize::from(to)];
-        if !server.is_up || server.is_deaf || server.epoch != epoch {
-            return;
+        let is_for = |server: &Server| {
+            let is_of_now = server.epoch == epoch || mutant::active() == Mutant::AnyEpoch;
+            server.me == to && server.is_up && !server.is_deaf && is_of_now
+        };
+        let all = (0..self.servers.len() as u8).filter(|at| is_for(&self.servers[usize::from(*at)]));
+        for at in all.collect::<Vec<u8>>() {
+            self.hear(at, from, attempt, message.clone());
         }
+    }
+
+    fn hear(&mut self, at: u8, from: u8, attempt: u64, message: Message) {
+        let server = &mut self.servers[usize::from(at)];
         match message {
             Message::Ask(ask) => {
                 if let Some(reply) = answer(&mut server.copy, ask) {
-                    self.send(to, from, attempt, Message::Reply(reply));
+                    self.send(at, from, attempt, Message::Reply(reply));
                 }
             }
             Message::Reply(reply @ mcomp_quorum::Reply::Shown(..)) => {
@@ -376,7 +397,7 @@ impl World {
             }
             Message::Reply(reply) => {
                 server.coordinator.heard(&mut server.copy, from, attempt, reply);
-                self.drive(to);
+                self.drive(at);
             }
         }
     }
@@ -404,100 +425,14 @@ impl World {
         if !server.is_up || server.epoch >= epoch {
             return;
         }
+        if me >= self.replicas {
+            // Another one has taken its place.
+            server.is_up = false;
+            return;
+        }
         server.epoch = epoch;
         server.coordinator.start_over();
         server.refill = (!server.copy.votes()).then(|| Refill::new(place));
         self.drive(me);
-    }
-
-    // What happens to servers.
-
-    fn restart(&mut self, me: u8, keeps: bool) {
-        let replicas = self.replicas();
-        // A minority may be without its memory at a time, and none loses it once all is to be well.
-        let keeps = keeps || self.healed;
-        let lost = self.servers.iter().filter(|server| !server.copy.votes()).count() as u32;
-        let may_lose = lost + 1 < self.place(me).majority();
-        let (epoch, server) = (self.epoch, &mut self.servers[usize::from(me)]);
-        (server.is_up, server.life) = (true, server.life + 1);
-        if !keeps && may_lose && server.copy.votes() {
-            self.last_incarnation += 1;
-            server.incarnation = Incarnation(self.last_incarnation);
-            server.copy = Copy::lost(Register::new(Fields::default()));
-            self.epoch += 1;
-        }
-        let place = Place { me, replicas, incarnation: server.incarnation };
-        server.coordinator = Coordinator::new(place, server.life << 32);
-        server.refill = None;
-        // It asks who the others are before it does anything.
-        server.epoch = epoch;
-        if self.epoch > epoch {
-            for server in 0..replicas {
-                let delay_us = self.rng.u64(..100_000);
-                self.after(delay_us, Event::Learn { server, epoch: self.epoch });
-            }
-        } else if !self.servers[usize::from(me)].copy.votes() {
-            self.servers[usize::from(me)].refill = Some(Refill::new(place));
-        }
-    }
-
-    fn crash(&mut self, me: u8) {
-        let server = &mut self.servers[usize::from(me)];
-        if std::mem::replace(&mut server.is_up, false) {
-            self.tally.crashes += 1;
-            let (keeps, pause_us) = (self.rng.bool(), self.rng.u64(..300_000));
-            self.after(pause_us, Event::Restart { server: me, keeps });
-        }
-    }
-
-    fn fault(&mut self) {
-        if self.healed {
-            return;
-        }
-        let me = self.rng.u8(..self.replicas());
-        match self.rng.u32(..6) {
-            0 | 1 => self.crash(me),
-            2 => {
-                let server = &mut self.servers[usize::from(me)];
-                (server.is_mute, server.is_deaf) = [(true, true), (true, false), (false, true)][self.rng.usize(..3)];
-                self.tally.cuts += 1;
-            }
-            3 => {
-                let mut suspected = Set::default();
-                (0..self.replicas()).filter(|_| self.rng.bool()).for_each(|server| suspected.add(server));
-                suspected.remove(me);
-                self.servers[usize::from(me)].coordinator.suspect(suspected);
-            }
-            _ => {
-                let server = &mut self.servers[usize::from(me)];
-                (server.is_mute, server.is_deaf) = (false, false);
-            }
-        }
-        let pause_us = self.rng.u64(10_000..200_000);
-        self.after(pause_us, Event::Fault);
-    }
-
-    /// A majority heals. The rest is cut off or goes on as it is, for ever.
-    fn heal(&mut self) {
-        self.healed = true;
-        (self.loses, self.doubles, self.delay_us) = (0, 0, 300);
-        let minority = u32::from(self.replicas()) - self.place(0).majority();
-        for server in 0..self.replicas() {
-            let at = &mut self.servers[usize::from(server)];
-            // What lost its memory is not counted on until it is filled.
-            if self.broken.len() < minority && at.is_up && at.copy.votes() && self.rng.bool() {
-                self.broken.add(server);
-                at.is_mute = true;
-            }
-        }
-        let lost = self.servers.iter().filter(|server| !server.copy.votes()).count();
-        for (at, server) in self.servers.iter_mut().enumerate() {
-            if lost > 0 || !self.broken.has(at as u8) {
-                (server.is_mute, server.is_deaf) = (false, false);
-            }
-        }
-        if lost > 0 {
-            self.broken = Set::default();
-        }
     }
 }

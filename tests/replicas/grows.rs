@@ -309,3 +309,38 @@ fn a_server_is_added_where_there_are_five_copies() {
         cluster.wait_until_whole();
     }
 }
+
+/// The new server is lost before it has come: another address takes the place of the first one.
+#[test]
+fn where_nobody_has_come_from_another_address_is_as_good() {
+    let mut cluster = setup().servers();
+    cluster.wait_until_whole();
+    let id = begin_to_add(&mut cluster, setup());
+    cluster.kill_server(id);
+    // It needs the log first, and those who have that begin anew just now; but it may have been faster.
+    let mut members = None;
+    wait_until("the others have begun anew", || {
+        members = cluster.client().members().ok();
+        members.is_some()
+    });
+    let has_come = members.is_some_and(|members| members.members.contains_key(&id));
+    let _ = fs::remove_file(cluster.segment_path(id));
+    let (ip, port) = (cluster.address(0), 7451);
+    let address = format!("{}:{port}", ip.rsplit_once(':').expect("host:port").0);
+    let text = fs::read_to_string(cluster.config_path()).expect("mcomp.cfg is read");
+    let other = cluster.dir.path().join("other.cfg");
+    let metadata = "[metadata]\ndir = \"metadata-other\"\n";
+    let text = text.split("[metadata]").next().expect("there is something before it");
+    fs::write(&other, text.replace(&cluster.address(id), &address) + metadata).expect("it is written");
+    drop(cluster.start_server_elsewhere(id, &other, &[]));
+    let config = other.to_str().expect("a plain name");
+    let output = mcomp(&["member", "add", &address, "--json", "--config", config]).output().expect("mcomp runs");
+    match has_come {
+        true => assert_eq!(output.status.code(), Some(75), "one that has come is replaced: {output:?}"),
+        false => {
+            assert!(output.status.success(), "{output:?}");
+            let told: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+            assert_eq!((&told["done"], &told["address"]), (&json!(true), &json!(address)), "{told}");
+        }
+    }
+}

@@ -173,10 +173,10 @@ fn check_others(cluster: &Cluster, id: u32) -> anyhow::Result<()> {
     }
 }
 
-/// Fails unless all servers have their memory.
-fn check_all(cluster: &Cluster) -> anyhow::Result<()> {
+/// Fails unless all servers before this one have their memory.
+fn check_before(cluster: &Cluster, new: u32) -> anyhow::Result<()> {
     let states = cluster.statuses().into_iter().map(|status| state(status.ok()));
-    match (0..).zip(states).find(|(_, state): &(u32, String)| state != "serving") {
+    match (0..new).zip(states).find(|(_, state)| state != "serving") {
         None => Ok(()),
         Some((id, state)) => {
             let text = format!("server {id} is {state}: copies move between servers, so all of them must serve first");

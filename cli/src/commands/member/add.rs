@@ -8,7 +8,7 @@ use mcomp_client::{Cluster, Error, Shape};
 use mcomp_config::{Config, Endpoint, format_size};
 use serde_json::json;
 
-use super::{LOOK, admin, check_all, filled, reached, state};
+use super::{LOOK, admin, check_before, filled, reached, state};
 use crate::exit::{Exit, Failure};
 use crate::globals::Globals;
 use crate::output::{self, progress};
@@ -23,7 +23,7 @@ pub(super) fn add(globals: &Globals, address: &Endpoint, no_wait: bool) -> anyho
     let after = with(&config, &report, id, address)?;
     let grown = admin(&after)?;
     if is_new {
-        check_all(&cluster)?;
+        check_before(&cluster, id)?;
         check_new(&grown, id, address)?;
         cluster.session()?.add_server(id, address.as_str(), config.replicas(), report.epoch)?;
     }
@@ -64,7 +64,12 @@ fn as_it_is(config: &Config, address: &Endpoint) -> anyhow::Result<(Cluster, Mem
 fn place(config: &Config, report: &MembersReport, address: &Endpoint) -> anyhow::Result<(u32, bool)> {
     let servers = report.shape.servers();
     let agreed = super::grown(config, report)?;
-    let at = (0..servers).find(|server| super::address_of(&agreed, report, *server) == address.as_str());
+    let at = (0..servers).find(|server| {
+        // What mcomp.cfg says of one that has not come yet is what it is to be.
+        let expected = report.added.get(server).filter(|_| !report.members.contains_key(server));
+        let address_of = || super::address_of(&agreed, report, *server);
+        expected.map_or_else(address_of, String::clone) == address.as_str()
+    });
     if let Some(id) = at {
         // It was added before, and perhaps that is not done yet.
         return match report.added.contains_key(&id) {

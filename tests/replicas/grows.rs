@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use mcomp_client::Outcome;
 use mcomp_client::meta::Allocate;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use super::moves::add as add_on;
 use super::{BLOCK, K, SERVERS, lose_memory, setup};
 use crate::harness::{Cluster, Setup, config_at, length, mcomp, seed, wait_until};
 
@@ -65,7 +65,7 @@ fn servers_are_added_under_load_and_kills() {
         let adders: Vec<_> = (0..6)
             .map(|thread: u64| {
                 let (client, done, stop) = (client.clone(), &done, &stop);
-                scope.spawn(move || count(&client, thread / 2 * PART + thread % 2 * BLOCK, done, stop))
+                scope.spawn(move || add_on(&client, thread / 2 * PART + thread % 2 * BLOCK, done, stop))
             })
             .collect();
         let _stop = super::plague::Stop(&stop);
@@ -112,23 +112,6 @@ fn servers_are_added_under_load_and_kills() {
         cluster.start_server(victim);
         cluster.wait_until_whole();
     }
-}
-
-/// Adds 1 again and again; how often that was done, and how often it may have been.
-fn count(client: &mcomp_client::Cluster, addr: u64, done: &AtomicU64, stop: &AtomicBool) -> (u64, u64) {
-    let (mut sure, mut unknown) = (0, 0);
-    while !stop.load(Relaxed) {
-        match client.fetch_add(addr, 1) {
-            Ok(before) => {
-                assert!((sure..=sure + unknown).contains(&before), "{before} of {sure} to {}", sure + unknown);
-                sure += 1;
-                done.fetch_add(1, Relaxed);
-            }
-            Err(error) if error.outcome() == Outcome::Unknown => unknown += 1,
-            Err(_) => {}
-        }
-    }
-    (sure, unknown)
 }
 
 /// A command by the old mcomp.cfg is refused, as there are so many servers.

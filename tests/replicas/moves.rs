@@ -122,7 +122,7 @@ fn each_server_is_replaced_in_turn_under_load_and_kills() {
 }
 
 /// Adds 1 again and again; how often that was done, and how often it may have been.
-fn add(client: &mcomp_client::Cluster, addr: u64, done: &AtomicU64, stop: &AtomicBool) -> (u64, u64) {
+pub(super) fn add(client: &mcomp_client::Cluster, addr: u64, done: &AtomicU64, stop: &AtomicBool) -> (u64, u64) {
     let (mut sure, mut unknown) = (0, 0);
     while !stop.load(Relaxed) {
         match client.fetch_add(addr, 1) {

@@ -76,6 +76,22 @@ fn lose_memory(cluster: &mut Cluster, victim: u32) {
     cluster.start_server(victim);
 }
 
+/// Another process takes each server over, with its memory: it has copies of more than the server's own k bytes.
+#[test]
+fn servers_hand_over_to_their_successors_with_all_copies() {
+    let mut cluster = setup().servers();
+    cluster.wait_until_whole();
+    let client = cluster.client();
+    let data: Vec<u8> = (0..client.size()).map(|at| (at / 7) as u8).collect();
+    client.write_at(0, &data).expect("three of three");
+    for id in 0..SERVERS {
+        let said = cluster.succeed_server(id);
+        assert!(said.contains("taken over"), "{said}");
+        cluster.wait_until_whole();
+        assert_eq!(client.read_vec(0, client.size()).expect("three of three"), data);
+    }
+}
+
 /// Requests name the epoch of the last restore, and who comes with new memory has not seen that.
 #[test]
 fn who_lost_its_memory_after_a_restore_serves_those_who_connected_before_and_since() {

@@ -252,7 +252,7 @@ impl Shared {
         if self.segment.is_restoring() {
             self.restores.admits(connection, request.modifies()).map_err(Refused::Before)?;
         }
-        if self.known_config_epoch().is_none() {
+        if !self.knows_config_epoch() {
             let message = "this server is not one of the replicas yet: its memory is new";
             return Err(Refused::Before(Refusal::new(Status::Unavailable, message)));
         }
@@ -288,10 +288,11 @@ impl Shared {
         }
     }
 
-    /// The epoch that data requests must carry. A replica whose memory is new has yet to hear of it.
-    pub(crate) fn known_config_epoch(&self) -> Option<u64> {
-        let is_known = self.replicas.is_none() || self.segment.life() != Life::Unknown;
-        is_known.then(|| self.segment.config_epoch())
+    /// Whether this server knows the epoch that data requests must carry. A replica whose memory is new has yet to hear of
+    /// it.
+    #[inline]
+    pub(crate) fn knows_config_epoch(&self) -> bool {
+        self.replicas.is_none() || self.segment.life() != Life::Unknown
     }
 
     /// Copies of each block.

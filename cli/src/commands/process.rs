@@ -44,6 +44,11 @@ impl StopSignals {
         signal.is_some()
     }
 
+    /// Whether one has come since a wait that was ended otherwise. It is told once.
+    pub(crate) fn has_come(&mut self) -> bool {
+        self.0.pending().next().is_some()
+    }
+
     /// Catches them anew, after a wait that was ended otherwise; none if one has come since.
     pub(crate) fn again(mut self) -> anyhow::Result<Option<StopSignals>> {
         let next = StopSignals::catch(ParentFlag { die_with: None })?;

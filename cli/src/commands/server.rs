@@ -18,8 +18,8 @@ use crate::globals::Globals;
 /// How the last line calls the end of a server for the process whose id follows.
 pub(crate) const HANDED_OVER: &str = "handed over to process ";
 
-/// How often it is said that a request takes long.
-const LONG_REQUEST: Duration = Duration::from_secs(10);
+/// How often a server that waits for a long request looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// How the ready line calls a segment that was there before.
 pub(crate) const TAKEN_OVER: &str = "taken over";
@@ -59,8 +59,10 @@ pub(crate) fn run(globals: &Globals, args: &ServerArgs) -> anyhow::Result<Exit> 
         if !server.stop() {
             tracing::warn!("a connection did not end in time: the next start checks the segment");
             // As long as it runs the memory is held.
-            while !ends && !server.wait_for_requests(LONG_REQUEST) {
-                tracing::warn!("a request goes on: the server begins anew when it has ended");
+            while !ends && !server.wait_for_requests(LOOK) {
+                if signals.has_come() {
+                    return Ok(Exit::DONE);
+                }
             }
         }
         drop(server);

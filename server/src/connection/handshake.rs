@@ -131,7 +131,7 @@ impl Connection {
         Ok(Welcome {
             server: self.shared.id,
             block_size: BLOCK_SIZE as u32,
-            config_epoch: self.shared.known_config_epoch().unwrap_or(0),
+            config_epoch: if self.shared.knows_config_epoch() { segment.config_epoch() } else { 0 },
             incarnation: segment.incarnation(),
             segment: Uuid::from_bytes(segment.segment_id()),
             features: hello.features & features::CHECKSUM,

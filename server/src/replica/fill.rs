@@ -32,8 +32,9 @@ impl Replicas {
             let seat = self.fills.lock().seat;
             let Some(member) = self.join(metadata) else { return };
             if self.segment.life() == Life::Unknown {
-                if member.is_heir {
-                    self.learn_config_epoch();
+                if member.is_heir && !self.learn_config_epoch() {
+                    // The next start asks again: once its life is known, it is believed to know the epoch.
+                    return;
                 }
                 let life = if member.is_heir { Life::Filling } else { Life::Whole };
                 self.segment.set_life(life);
@@ -55,12 +56,17 @@ impl Replicas {
     }
 
     /// The memory may have been restored before this one came to be: the others know the epoch that clients speak of.
-    fn learn_config_epoch(&self) {
-        while !self.is_stopping() {
-            if let Some(epoch) = self.links.config_epoch(|| self.is_stopping()) {
+    /// False if the server stops before they were asked.
+    fn learn_config_epoch(&self) -> bool {
+        loop {
+            let epoch = self.links.config_epoch(|| self.is_stopping());
+            if self.is_stopping() {
+                return false;
+            }
+            if let Some(epoch) = epoch {
                 // It is at most what it is already, if there was no restore.
                 self.segment.raise_config_epoch(epoch);
-                return;
+                return true;
             }
             self.rest(PAUSE);
         }
